@@ -1,0 +1,3 @@
+"""Version of snn-lava-bridge."""
+
+__version__ = "0.1.0"

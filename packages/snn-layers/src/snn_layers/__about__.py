@@ -1,0 +1,3 @@
+"""Version of snn-layers."""
+
+__version__ = "0.1.0"
