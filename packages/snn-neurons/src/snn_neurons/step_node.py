@@ -1,0 +1,203 @@
+"""A neuron as one pure step function with named memories and parameters, run by one of several backends."""
+
+from collections import namedtuple
+from collections.abc import Callable, Collection
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import torch
+from snn_base import MemoryModule
+from torch import Tensor, nn
+
+from snn_neurons.fused import run_fused
+from snn_neurons.reference import as_outputs, run_reference
+from snn_neurons.select import BACKENDS, choose_backend
+
+ParamValue = float | Tensor | None
+
+
+@lru_cache(maxsize=None)
+def named_tuple_type(kind: str, names: tuple[str, ...]) -> Callable[..., Any]:
+    """The NamedTuple that steps receive, one type per set of names."""
+    return namedtuple(kind, names)  # type: ignore[misc]
+
+
+class StepNode(MemoryModule):
+    """A neuron defined by one step, ``out[t], state[t] = step(x[t], state[t-1], p)``, repeated over time.
+
+    A subclass registers its memories and parameters and writes `step` in pointwise PyTorch operations. The same step is
+    the reference, and its traced form, with the derived backward, fills the fused kernels.
+
+    Args:
+        step_mode: ``"s"`` for ``[N, ...]``, ``"m"`` for ``[T, N, ...]``.
+        backend: ``"auto"``, ``"torch"``, ``"native"`` (CPU) or ``"triton"`` (CUDA).
+        learnable: names of parameters to be registered as learnable.
+        spike_dtype: dtype of the outputs (``torch.bool`` or ``torch.uint8``); ``None`` keeps that of the input.
+        store_v_seq: keep the memory ``v`` of every step, ``[T, N, ...]``, as the attribute ``v_seq``.
+
+    Memories are kept in float32 when the input is float16 or bfloat16.
+
+    Raises:
+        ValueError: an unknown backend, or a name in ``learnable`` that is no parameter.
+    """
+
+    static: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        *,
+        step_mode: Any = "s",
+        backend: str = "auto",
+        learnable: Collection[str] = (),
+        spike_dtype: torch.dtype | None = None,
+        store_v_seq: bool = False,
+    ) -> None:
+        super().__init__(step_mode)
+        if spike_dtype not in (None, torch.bool, torch.uint8):
+            raise ValueError(f"spike_dtype must be None, torch.bool or torch.uint8, got {spike_dtype}")
+        self._learnable = frozenset((learnable,) if isinstance(learnable, str) else learnable)
+        self._param_names: tuple[str, ...] = ()
+        self._programs: dict[Any, Any] = {}
+        self.backend = backend
+        self.spike_dtype = spike_dtype
+        self.store_v_seq = store_v_seq
+        self.v_seq: Tensor | None = None
+
+    # -- definition --------------------------------------------------------------------------------------------------
+    def register_param(self, name: str, value: ParamValue, learnable: bool = False) -> None:
+        """Declare the parameter ``self.<name>``, which `step` receives as ``p.<name>``.
+
+        Args:
+            name: attribute name.
+            value: a float, or a tensor that broadcasts over the neuron shape ``x.shape[1:]`` (``[C, 1, 1]`` for one
+                value per channel of ``[N, C, H, W]``), or ``None`` for a parameter this neuron does not use.
+            learnable: register an ``nn.Parameter``; a name given to ``learnable=`` of the constructor is one as well.
+
+        Raises:
+            ValueError: the name is taken, or a learnable parameter has no value.
+            TypeError: the value is of none of these kinds.
+        """
+        owner = type(self).__name__
+        learnable = learnable or name in self._learnable
+        if not name.isidentifier() or hasattr(self, name):
+            raise ValueError(f"{owner}.register_param: {name!r} is not an identifier or is already an attribute")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = float(value)
+        elif value is not None and not isinstance(value, Tensor):
+            raise TypeError(f"{owner}: {name} must be a float, a tensor or None, got {type(value).__name__}")
+        if learnable:
+            if value is None:
+                raise ValueError(f"{owner}: {name}=None cannot be learnable; give it a value")
+            self.register_parameter(name, nn.Parameter(torch.as_tensor(value).detach().clone()))
+        elif isinstance(value, nn.Parameter):
+            self.register_parameter(name, value)
+        elif isinstance(value, Tensor):
+            self.register_buffer(name, value.detach().clone())
+        else:
+            setattr(self, name, value)
+        self._param_names = (*self._param_names, name)
+
+    def step(self, x: Tensor, state: Any, p: Any) -> tuple[Any, Any]:
+        """One time step in pointwise PyTorch operations.
+
+        Args:
+            x: input ``[N, ...]``.
+            state: NamedTuple of the memories before the step.
+            p: NamedTuple of the parameters, tensors that broadcast with ``x`` (``None`` stays ``None``).
+
+        Returns:
+            The output (a tensor or a tuple of tensors) and the new state, ``state._replace(v=...)``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define step(x, state, p) -> (output, new_state)")
+
+    # -- settings ----------------------------------------------------------------------------------------------------
+    @property
+    def backend(self) -> str:
+        """``"auto"``, ``"torch"``, ``"native"`` or ``"triton"``."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, value: str) -> None:
+        if value not in BACKENDS:
+            raise ValueError(f"{type(self).__name__}.backend must be one of {BACKENDS}, got {value!r}")
+        self._backend = value
+
+    @property
+    def param_names(self) -> tuple[str, ...]:
+        """Names of the registered parameters, in order."""
+        return self._param_names
+
+    def memory_dtype(self, x: Tensor) -> torch.dtype:
+        """float32 for half-precision inputs, else the dtype of ``x``."""
+        return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else super().memory_dtype(x)
+
+    # -- running -----------------------------------------------------------------------------------------------------
+    def forward(self, x: Tensor) -> Any:
+        missing = self._learnable.difference(self._param_names)
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__}: learnable={sorted(missing)} names no parameter; it has {list(self._param_names)}"
+            )
+        return super().forward(x)
+
+    def single_step_forward(self, x: Tensor) -> Any:
+        """One step ``[N, ...] -> [N, ...]``."""
+        if not torch.compiler.is_compiling():
+            backend = choose_backend(self, x)
+            if backend != "torch":
+                outs = self._run(x.unsqueeze(0), backend)
+                return outs[0].squeeze(0) if len(outs) == 1 else tuple(o.squeeze(0) for o in outs)
+        # The compiler fuses one step by itself, and inside its loops only plain operations can be differentiated.
+        dtype = self.memory_dtype(x)
+        state = named_tuple_type("State", self.memory_names)(*[getattr(self, n) for n in self.memory_names])
+        out, new = self.step(x.to(dtype), state, self._tensor_params(dtype))
+        for name, value in zip(self.memory_names, new, strict=True):
+            setattr(self, name, value)
+        outs = tuple(o.to(self._out_dtype(x)) for o in as_outputs(out))
+        return outs[0] if len(outs) == 1 else outs
+
+    def multi_step_forward(self, x_seq: Tensor) -> Any:
+        """A sequence ``[T, N, ...] -> [T, N, ...]`` in one call of the chosen backend."""
+        outs = self._run(x_seq, choose_backend(self, x_seq))
+        return outs[0] if len(outs) == 1 else outs
+
+    def _run(self, x_seq: Tensor, backend: str) -> tuple[Tensor, ...]:
+        names = self.memory_names
+        state = [getattr(self, n) for n in names]
+        if backend == "reference":
+            outs, last, v_seq = run_reference(self, x_seq, state)
+        else:
+            outs, last, v_seq = run_fused(self, x_seq, state, backend)
+        for name, value in zip(names, last, strict=True):
+            setattr(self, name, value)
+        if self.store_v_seq:
+            self.v_seq = v_seq
+        return outs
+
+    def _out_dtype(self, x: Tensor) -> torch.dtype:
+        return self.spike_dtype or (x.dtype if x.dtype.is_floating_point else self.memory_dtype(x))
+
+    def _tensor_params(self, dtype: torch.dtype) -> Any:
+        """The parameters as `step` takes them: tensors of ``dtype``; a float becomes a 0-dim CPU tensor."""
+        values = []
+        for name in self._param_names:
+            value = getattr(self, name)
+            if isinstance(value, Tensor):
+                value = value.to(dtype)
+            elif value is not None:
+                value = torch.full((), value, dtype=dtype)
+            values.append(value)
+        return named_tuple_type("Params", self._param_names)(*values)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state["_programs"] = {}
+        state["v_seq"] = None
+        return state
+
+    def extra_repr(self) -> str:
+        shown = []
+        for name in self._param_names:
+            value = getattr(self, name)
+            shown.append(f"{name}={tuple(value.shape) if isinstance(value, Tensor) and value.dim() else value}")
+        return ", ".join([*shown, super().extra_repr(), f"backend={self._backend!r}"])
