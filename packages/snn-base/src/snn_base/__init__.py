@@ -1,5 +1,48 @@
-"""Memory modules, step modes, explicit state and recording for spiking neural networks in PyTorch."""
+"""The core that spiking modules share: named memories, step modes, reset, detach and explicit state."""
 
 from snn_base.__about__ import __version__
+from snn_base.errors import MemoryDeviceError, MemoryDtypeError, MemoryShapeError, MemoryStateError
+from snn_base.functional import functional_call, sequence
+from snn_base.memory_module import MemoryModule
+from snn_base.net import (
+    detach_net,
+    load_memory_state,
+    memory_modules,
+    memory_state,
+    named_memories,
+    reset_net,
+    set_backend,
+    set_step_mode,
+)
+from snn_base.recorder import Recorder
+from snn_base.sequences import checkpoint_sequence, chunked_forward, multi_step_forward, seq_to_ann_forward
+from snn_base.statistics import firing_rate, firing_rates, interspike_intervals
+from snn_base.step_module import StepModule
 
-__all__ = ["__version__"]
+__all__ = [
+    "MemoryDeviceError",
+    "MemoryDtypeError",
+    "MemoryModule",
+    "MemoryShapeError",
+    "MemoryStateError",
+    "Recorder",
+    "StepModule",
+    "__version__",
+    "checkpoint_sequence",
+    "chunked_forward",
+    "detach_net",
+    "firing_rate",
+    "firing_rates",
+    "functional_call",
+    "interspike_intervals",
+    "load_memory_state",
+    "memory_modules",
+    "memory_state",
+    "multi_step_forward",
+    "named_memories",
+    "reset_net",
+    "seq_to_ann_forward",
+    "sequence",
+    "set_backend",
+    "set_step_mode",
+]

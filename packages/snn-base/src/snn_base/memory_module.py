@@ -1,0 +1,299 @@
+"""The core of every stateful layer: a module whose memories live from one time step to the next."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snn_base.errors import MemoryDeviceError, MemoryDtypeError, MemoryShapeError, MemoryStateError
+from snn_base.scan import scan_steps
+from snn_base.step_module import StepModule, StepMode
+
+MemoryValue = float | Tensor | None
+MemoryDefault = float | Tensor | Callable[[Tensor], Tensor] | None
+
+
+class MemoryModule(StepModule):
+    """A module with named memories, for example the membrane potential ``v`` of a neuron.
+
+    A step maps an input and the memories to an output and new memories, ``y[t], m[t] = f(x[t], m[t-1])``; a sequence is
+    that step repeated. A subclass registers its memories and writes `single_step_forward`; where a fused form of the
+    sequence exists it overrides `multi_step_forward` as well.
+
+    A memory is an ordinary attribute. It is neither a parameter nor a buffer, follows ``.to()``, ``deepcopy`` and
+    ``pickle``, and must be assigned, never changed in place, so that no tensor already returned ever changes.
+
+    Args:
+        step_mode: ``"s"`` for inputs ``[N, ...]``, ``"m"`` for ``[T, N, ...]``.
+
+    Example:
+        >>> class Accumulate(MemoryModule):
+        ...     def __init__(self):
+        ...         super().__init__(step_mode="m")
+        ...         self.register_memory("total", 0.0)
+        ...
+        ...     def single_step_forward(self, x):
+        ...         self.total = self.total + x
+        ...         return self.total
+        >>> Accumulate()(torch.ones(3, 1)).flatten()
+        tensor([1., 2., 3.])
+    """
+
+    def __init__(self, step_mode: StepMode = "s") -> None:
+        super().__init__(step_mode)
+        self._memory_defaults: dict[str, MemoryDefault] = {}
+        self._persistent_memories: set[str] = set()
+        self._checked_shape: tuple[int, ...] | None = None
+        self._explicit_state = False  # True while the caller holds the state, as functional_call does
+
+    # -- registration and access -------------------------------------------------------------------------------------
+    def register_memory(self, name: str, value: MemoryDefault, *, persistent: bool = False) -> None:
+        """Declare the memory ``self.<name>`` and the value it has after every reset.
+
+        Args:
+            name: attribute name of the memory.
+            value: a float (becomes a tensor filled with it, shaped like one step of the input), a tensor (expanded to
+                that shape), a callable of one step of the input that returns the tensor, or ``None`` (stays ``None``
+                until the module assigns it).
+            persistent: whether the memory enters ``state_dict``.
+
+        Raises:
+            ValueError: the name is not an identifier or is taken.
+            TypeError: the value is of none of these kinds.
+        """
+        owner = type(self).__name__
+        if not name.isidentifier():
+            raise ValueError(f"{owner}.register_memory: name must be an identifier, got {name!r}")
+        if hasattr(self, name):
+            raise ValueError(f"{owner}.register_memory: {name!r} is already an attribute; choose another name")
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not (value is None or isinstance(value, float | Tensor) or callable(value)) or isinstance(value, bool):
+            raise TypeError(
+                f"{owner}.register_memory: value of {name!r} must be a float, a tensor, a callable or None, "
+                f"got {type(value).__name__}"
+            )
+        if isinstance(value, Tensor):
+            value = value.detach().clone()
+        self._memory_defaults[name] = value
+        if persistent:
+            self._persistent_memories.add(name)
+        setattr(self, name, _initial(value))
+
+    @property
+    def memory_names(self) -> tuple[str, ...]:
+        """Names of the registered memories, in the order of registration."""
+        return tuple(self._memory_defaults)
+
+    @property
+    def memories(self) -> dict[str, MemoryValue]:
+        """The memories as they are now, by name."""
+        return {name: getattr(self, name) for name in self._memory_defaults}
+
+    def set_memories(self, values: Mapping[str, MemoryValue]) -> None:
+        """Assign several memories; they are checked against the next input."""
+        for name, value in values.items():
+            setattr(self, name, value)
+        self._checked_shape = None
+
+    def memory_dtype(self, x: Tensor) -> torch.dtype:
+        """The dtype memories have for the input ``x``; by default that of ``x``, or torch's default for integers."""
+        return x.dtype if x.dtype.is_floating_point or x.dtype.is_complex else torch.get_default_dtype()
+
+    # -- reset and detach --------------------------------------------------------------------------------------------
+    def reset(self, mask: Tensor | None = None) -> None:
+        """Give every memory its registered value, for all samples or for those that ``mask`` names.
+
+        Args:
+            mask: boolean ``[N]``; only samples where it is true are reset. Memories must have the batch as first dim.
+
+        Raises:
+            TypeError: the mask is not boolean.
+            ValueError: the mask does not have one entry per sample.
+        """
+        if mask is None:
+            for name, default in self._memory_defaults.items():
+                setattr(self, name, _initial(default))
+            self._checked_shape = None
+            return
+        if mask.dtype != torch.bool:
+            raise TypeError(f"{type(self).__name__}.reset: mask must be a boolean tensor, got {mask.dtype}")
+        for name, default in self._memory_defaults.items():
+            value = getattr(self, name)
+            if not isinstance(value, Tensor) or value is default:
+                continue
+            if mask.dim() != 1 or value.dim() < 1 or mask.shape[0] != value.shape[0]:
+                raise ValueError(
+                    f"{type(self).__name__}.reset: mask of shape {tuple(mask.shape)} does not fit memory {name!r} of "
+                    f"shape {tuple(value.shape)}; it must be [N] with N the batch size of the memory"
+                )
+            rows = mask.to(value.device).view(-1, *([1] * (value.dim() - 1)))
+            setattr(self, name, torch.where(rows, self._fresh_like(name, value), value))
+
+    def detach(self) -> None:
+        """Cut the memories from the graph of the past; outputs already returned keep theirs."""
+        for name in self._memory_defaults:
+            value = getattr(self, name)
+            if isinstance(value, Tensor):
+                setattr(self, name, value.detach())
+
+    def _fresh_like(self, name: str, value: Tensor) -> Tensor:
+        default = self._memory_defaults[name]
+        if isinstance(default, float):
+            return torch.full_like(value, default)
+        if isinstance(default, Tensor):
+            return default.to(value).expand_as(value)
+        if default is None:
+            return torch.zeros_like(value)
+        shape = value.shape if self._checked_shape is None else self._checked_shape
+        return default(value.new_zeros(shape)).to(value)
+
+    # -- forward -----------------------------------------------------------------------------------------------------
+    def forward(self, x: Tensor) -> Tensor:
+        self.prepare_memories(x)
+        return super().forward(x)
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        """Repeat `single_step_forward` over the first dim of ``x_seq``; no steps give an empty sequence."""
+        if x_seq.shape[0] == 0:
+            return self._empty_sequence(x_seq)
+        if torch.compiler.is_compiling():
+            return scan_steps(self, x_seq)
+        return torch.stack([self.single_step_forward(x) for x in x_seq.unbind(0)])
+
+    def _empty_sequence(self, x_seq: Tensor) -> Tensor:
+        # One dry step tells the shape of an output; the concatenation keeps the result in the graph of x_seq.
+        kept = [(m, m.memories) for m in self.modules() if isinstance(m, MemoryModule)]
+        dry = torch.cat([x_seq, x_seq.new_zeros(1, *x_seq.shape[1:])])[0]
+        y = self.single_step_forward(dry).unsqueeze(0)[:0]
+        for module, memories in kept:
+            for name, value in memories.items():
+                setattr(module, name, value)
+        return y
+
+    def prepare_memories(self, x: Tensor) -> None:
+        """Shape fresh memories for the input ``x`` and check kept ones against it; `forward` calls this.
+
+        Raises:
+            MemoryShapeError, MemoryDtypeError, MemoryDeviceError: a kept memory does not fit ``x``.
+            MemoryStateError: called inside a backward pass, where a recomputation would start from the wrong memory.
+        """
+        if not self._memory_defaults:
+            return
+        compiling = torch.compiler.is_compiling()
+        if not compiling and not self._explicit_state and torch._C._current_graph_task_id() != -1:
+            raise MemoryStateError(
+                f"{type(self).__name__} runs again inside a backward pass (torch.utils.checkpoint?), where its memories "
+                "are no longer those of the first run, so gradients would be wrong; use snn_base.checkpoint_sequence, "
+                "or checkpoint snn_base.functional_call with the state as an argument"
+            )
+        if self._step_mode == "m" and x.dim() > 0:
+            x = x[0] if x.shape[0] else x.new_zeros(x.shape[1:])
+        for name, default in self._memory_defaults.items():
+            value = getattr(self, name)
+            if value is None:
+                if default is not None and not isinstance(default, float | Tensor):
+                    setattr(self, name, default(x))
+            elif not isinstance(value, Tensor):
+                fresh = torch.full(x.shape, value, dtype=self.memory_dtype(x), device=x.device)
+                setattr(self, name, fresh)
+            elif value is default:
+                setattr(self, name, self._expanded(name, value, x))
+            else:
+                self._check(name, value, default, x, compiling)
+        if not compiling:
+            self._checked_shape = tuple(x.shape)
+
+    def _expanded(self, name: str, value: Tensor, x: Tensor) -> Tensor:
+        try:
+            return value.to(x.device, self.memory_dtype(x)).expand(x.shape)
+        except RuntimeError:
+            raise MemoryShapeError(
+                f"{type(self).__name__}.{name}: its initial value of shape {tuple(value.shape)} does not broadcast to "
+                f"one step of the input, {tuple(x.shape)}"
+            ) from None
+
+    def _check(self, name: str, value: Tensor, default: MemoryDefault, x: Tensor, compiling: bool) -> None:
+        where = f"{type(self).__name__}.{name}"
+        if value.device != x.device:
+            raise MemoryDeviceError(
+                f"{where} is on {value.device} but the input is on {x.device}; move the module with .to({str(x.device)!r}) "
+                "or call snn_base.reset_net(net) before a new sequence"
+            )
+        shape: tuple[int, ...] | torch.Size = x.shape
+        if default is None or callable(default) and not isinstance(default, Tensor):
+            # The shape of such a memory is the module's own affair: it must be seen anew only when the input changes.
+            if default is None or (not compiling and self._checked_shape == tuple(x.shape)):
+                return
+            shape = default(x).shape
+        elif value.dtype != self.memory_dtype(x):
+            raise MemoryDtypeError(
+                f"{where} has dtype {value.dtype} but an input of {x.dtype} needs {self.memory_dtype(x)}; convert the "
+                "module or call snn_base.reset_net(net) before a new sequence"
+            )
+        if value.shape != shape:
+            raise MemoryShapeError(
+                f"{where} has shape {tuple(value.shape)} from an earlier sequence but this input needs {tuple(shape)} "
+                f"(one step of the input is {tuple(x.shape)}); call snn_base.reset_net(net) before a new sequence"
+            )
+
+    # -- moving, copying, saving -------------------------------------------------------------------------------------
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "MemoryModule":
+        super()._apply(fn, recurse)
+        for name, default in self._memory_defaults.items():
+            value = getattr(self, name)
+            fresh = value is default
+            if isinstance(default, Tensor):
+                self._memory_defaults[name] = fn(default)
+            if fresh:
+                setattr(self, name, _initial(self._memory_defaults[name]))
+            elif isinstance(value, Tensor):
+                moved = fn(value)
+                setattr(self, name, moved.to(self.memory_dtype(moved)) if moved.is_floating_point() else moved)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # deepcopy and pickle refuse tensors inside a graph; a copy starts with the same values and no past.
+        state = self.__dict__.copy()
+        for name in self._memory_defaults:
+            if isinstance(state[name], Tensor) and state[name] is not self._memory_defaults[name]:
+                state[name] = state[name].detach()
+        return state
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name in self._stored_memories():
+            value = getattr(self, name)
+            destination[prefix + name] = value if keep_vars else value.detach()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: Mapping[str, Any], strict: bool, *args: Any
+    ) -> None:
+        for name in sorted(self._persistent_memories):
+            # A net saved before its first step has no tensor to store, and loads as such.
+            stored = state_dict.pop(prefix + name, None)
+            old = getattr(self, name)
+            if stored is None:
+                setattr(self, name, _initial(self._memory_defaults[name]))
+            else:
+                device = old.device if isinstance(old, Tensor) else self._device(stored.device)
+                setattr(self, name, stored.detach().to(device, copy=True))
+            self._checked_shape = None
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *args)
+
+    def _stored_memories(self) -> Iterator[str]:
+        for name in self._memory_defaults:
+            value = getattr(self, name)
+            if name in self._persistent_memories and isinstance(value, Tensor):
+                if value is not self._memory_defaults[name]:
+                    yield name
+
+    def _device(self, otherwise: torch.device) -> torch.device:
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return otherwise
+
+
+def _initial(default: MemoryDefault) -> MemoryValue:
+    return default if default is None or isinstance(default, float | Tensor) else None
