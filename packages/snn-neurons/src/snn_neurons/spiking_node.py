@@ -80,7 +80,7 @@ class SpikingNode(StepNode):
             s = s.detach()
         if p.v_reset is None:
             return h - s * p.v_threshold
-        return h - s * (h - p.v_reset)
+        return (1.0 - s) * h + s * p.v_reset
 
     def _initial_v(self, x: Tensor) -> Tensor:
         value: ParamValue = self.v_reset

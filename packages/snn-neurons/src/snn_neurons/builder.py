@@ -1,0 +1,110 @@
+"""Building a graph while simplifying it: constants folded, equal values shared, dead operations dropped."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from snn_neurons.program import Graph, Op, Ref
+
+_FOLD: dict[str, Callable[..., float]] = {
+    "neg": lambda a: -a,
+    "abs": abs,
+    "reciprocal": lambda a: 1 / a,
+    "sqrt": math.sqrt,
+    "exp": math.exp,
+    "log": math.log,
+    "tanh": math.tanh,
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "pow": lambda a, b: float(a**b),
+    "maximum": max,
+    "minimum": min,
+}
+_COMMUTATIVE = {"add", "mul", "maximum", "minimum", "and", "or", "eq", "ne"}
+
+
+class GraphBuilder:
+    """Collects operations over ``n_inputs`` inputs; ``uniform`` inputs are parameters, the same at every step."""
+
+    def __init__(self, n_inputs: int, uniform: frozenset[int] = frozenset()) -> None:
+        self.n_inputs = n_inputs
+        self.ops: list[Op] = []
+        self._known: dict[Op, Ref] = {}
+        self._uniform = set(uniform)
+
+    def __call__(self, name: str, *args: Ref) -> Ref:
+        """The value of an operation, new or already there."""
+        simple = self._simplify(name, args)
+        if simple is not None:
+            return simple
+        if name in _COMMUTATIVE:
+            args = tuple(sorted(args, key=lambda a: (isinstance(a, float), a)))
+        op = Op(name, args)
+        if op not in self._known:
+            self._known[op] = self.n_inputs + len(self.ops)
+            self.ops.append(op)
+            if all(isinstance(a, float) or a in self._uniform for a in args):
+                self._uniform.add(self.n_inputs + len(self.ops) - 1)
+        return self._known[op]
+
+    def is_bool(self, ref: Ref) -> bool:
+        return isinstance(ref, int) and ref >= self.n_inputs and self.ops[ref - self.n_inputs].is_bool
+
+    def as_float(self, ref: Ref) -> Ref:
+        return self("float", ref) if self.is_bool(ref) else ref
+
+    def as_bool(self, ref: Ref) -> Ref:
+        return ref if self.is_bool(ref) else self("ne", ref, 0.0)
+
+    def _simplify(self, name: str, args: tuple[Ref, ...]) -> Ref | None:
+        if name in _FOLD and all(isinstance(a, float) for a in args):
+            try:
+                return _FOLD[name](*args)
+            except (ArithmeticError, ValueError):
+                return None
+        a = args[0]
+        b = args[1] if len(args) > 1 else None
+        if name == "add" and b == 0.0 and isinstance(b, float):
+            return a
+        if name == "add" and a == 0.0 and isinstance(a, float):
+            return b
+        if name == "sub" and isinstance(b, float) and b == 0.0:
+            return a
+        if name == "sub" and isinstance(a, float) and a == 0.0 and b is not None:
+            return self("neg", b)
+        if name == "mul":
+            for one, other in ((a, b), (b, a)):
+                if isinstance(one, float) and one in (0.0, 1.0):
+                    return other if one == 1.0 else 0.0
+                if isinstance(one, float) and one == -1.0 and other is not None:
+                    return self("neg", other)
+        if name == "div" and b is not None:
+            if isinstance(a, float) and a == 0.0:
+                return 0.0
+            if isinstance(b, float) and b != 0.0:
+                return self("mul", a, 1.0 / b)
+            if isinstance(b, int) and b in self._uniform and not (isinstance(a, int) and a in self._uniform):
+                # One division for all steps.
+                return self("mul", a, self("reciprocal", b))
+            if isinstance(a, float) and a == 1.0:
+                return self("reciprocal", b)
+        if name == "neg" and isinstance(a, int) and a >= self.n_inputs and self.ops[a - self.n_inputs].name == "neg":
+            return self.ops[a - self.n_inputs].args[0]
+        if name == "where" and args[1] == args[2] and type(args[1]) is type(args[2]):
+            return args[1]
+        return None
+
+    def build(self, outputs: Sequence[Ref]) -> Graph:
+        """The graph of what the outputs need."""
+        needed = {o for o in outputs if isinstance(o, int)}
+        for i in range(len(self.ops) - 1, -1, -1):
+            if self.n_inputs + i in needed:
+                needed.update(a for a in self.ops[i].args if isinstance(a, int))
+        number: dict[int, int] = {i: i for i in range(self.n_inputs)}
+        kept: list[Op] = []
+        for i, op in enumerate(self.ops):
+            if self.n_inputs + i in needed:
+                number[self.n_inputs + i] = self.n_inputs + len(kept)
+                kept.append(Op(op.name, tuple(number[a] if isinstance(a, int) else a for a in op.args)))
+        return Graph(self.n_inputs, tuple(kept), tuple(number[o] if isinstance(o, int) else o for o in outputs))

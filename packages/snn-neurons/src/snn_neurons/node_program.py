@@ -1,0 +1,85 @@
+"""The program of a node, traced once for each way its step can differ."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from snn_neurons.program import Program
+from snn_neurons.reference import as_outputs
+from snn_neurons.tracing import trace_program
+
+if TYPE_CHECKING:
+    from snn_neurons.step_node import StepNode
+
+
+def active_params(node: "StepNode") -> tuple[str, ...]:
+    """Names of the parameters that have a value."""
+    return tuple(n for n in node.param_names if getattr(node, n) is not None)
+
+
+def node_program(node: "StepNode", affine: bool = False) -> Program:
+    """The program of ``node`` as it is now; with ``affine`` for the input ``x * scale + shift``.
+
+    Raises:
+        NotFusableError: the step is not pointwise.
+    """
+    key = (affine, structure(node))
+    found = node._programs.get(key)
+    if found is None:
+        try:
+            found = _trace(node, affine)
+        except Exception as error:
+            found = error
+        node._programs[key] = found
+    if isinstance(found, Exception):
+        raise found
+    return found  # type: ignore[no-any-return]
+
+
+def _trace(node: "StepNode", affine: bool) -> Program:
+    from snn_neurons.step_node import named_tuple_type
+
+    names = active_params(node)
+    state_type = named_tuple_type("State", node.memory_names)
+    params_type = named_tuple_type("Params", node.param_names)
+    extra = ("input_scale", "input_shift") if affine else ()
+    store = node.store_v_seq
+
+    def step(x: Tensor, states: tuple[Tensor, ...], params: tuple[Tensor, ...]) -> Any:
+        given = dict(zip((*names, *extra), params, strict=True))
+        if affine:
+            x = x * given["input_scale"] + given["input_shift"]
+        p = params_type(*[given.get(n) for n in node.param_names])
+        out, new = node.step(x, state_type(*states), p)
+        outs = as_outputs(out)
+        return (*outs, new.v) if store else outs, tuple(new)
+
+    return trace_program(step, node.memory_names, (*names, *extra), int(store))
+
+
+def structure(node: "StepNode") -> tuple[Any, ...]:
+    """What the step may depend on besides its arguments: the node's public attributes other than values of parameters."""
+    memories, params = node._memory_defaults, node.param_names
+    items: list[Any] = [node.__class__.step]
+    for name, value in node.__dict__.items():
+        if name[0] == "_" or name in memories or name == "training" or name == "v_seq":
+            continue
+        if name in params:
+            items.append((name, value is None))
+        elif value is None or isinstance(value, bool | int | float | str):
+            items.append((name, value))
+        elif dataclasses.is_dataclass(value):
+            fields = [getattr(value, f.name) for f in dataclasses.fields(value)]
+            items.append((name, type(value), *["tensor" if isinstance(f, Tensor) else _key(f) for f in fields]))
+        else:
+            items.append((name, id(value)))
+    return tuple(items)
+
+
+def _key(value: Any) -> Any:
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return value
