@@ -1,0 +1,184 @@
+"""One step of the CUBA neuron in integer arithmetic, as one pure pointwise function.
+
+States are integers in units of ``1 / s_scale``, ``s_scale = 64 scale``, held in floating point. See `arithmetic`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from snn_lava_bridge.arithmetic import (
+    P_SCALE,
+    leak,
+    leak_smooth,
+    saturate_24bit,
+    straight_through,
+    wrap_24bit,
+)
+
+Arithmetic = Literal["slayer", "chip"]
+DecayGradient = Literal["true", "slayer"]
+
+
+@dataclass(frozen=True)
+class CubaSettings:
+    """What one step needs to know beside tensors.
+
+    Attributes:
+        scale: integer weight of 1.0.
+        threshold: mantissa; the neuron fires when ``v > 64 threshold``.
+        arithmetic: ``"slayer"`` (unbounded integers) or ``"chip"`` (24-bit wrap and saturation).
+        gradient: ``"true"``, the derivative of the equations with rounding ignored, or ``"slayer"``, what slayer's
+            training computes: the reset passes gradients as if it did not happen, decays get ``sum g[t+1] y[t]``.
+        detach_reset: no gradient through the spike that resets (``"true"`` gradients only).
+        graded: emit ``v`` where the neuron fires instead of 1.
+    """
+
+    scale: int
+    threshold: int
+    arithmetic: Arithmetic = "slayer"
+    gradient: DecayGradient = "true"
+    detach_reset: bool = False
+    graded: bool = False
+
+    @property
+    def s_scale(self) -> int:
+        """Integer state of 1.0."""
+        return 64 * self.scale
+
+    @property
+    def exact_division(self) -> bool:
+        """Whether dividing an integer by ``s_scale`` and multiplying it back loses nothing."""
+        return self.scale & (self.scale - 1) == 0
+
+
+class CubaStep(NamedTuple):
+    """Spike, integrated current and voltage before the reset, and the voltage after it; integers but the spike."""
+
+    spike: Tensor
+    i: Tensor
+    v_out: Tensor
+    v: Tensor
+
+
+def decayed(y: Tensor, y_out: Tensor, decay: Tensor, settings: CubaSettings) -> Tensor:
+    """``tz(y (4096 - d) >> 12)`` with the gradient that ``settings`` ask for; ``y_out`` is y before its reset."""
+    exact = leak(y, P_SCALE - decay)
+    if settings.gradient == "true":
+        return straight_through(exact, leak_smooth(y, decay))
+    return straight_through(exact, leak_smooth(y, decay.detach()) + decay * y_out.detach())
+
+
+def current_step(x: Tensor, i: Tensor, decay: Tensor, settings: CubaSettings) -> Tensor:
+    """``I[t] = (1 - a_I) I[t-1] + X[t]`` in integers.
+
+    Args:
+        x: input in weight units.
+        i: integer current of the step before, in the dtype of the result.
+        decay: integers 0 ... 4096, broadcastable to ``x``.
+    """
+    carried = decayed(i, i, decay, settings)
+    if settings.arithmetic == "slayer":
+        drive = x * settings.s_scale
+        return carried + straight_through(torch.trunc(drive), drive).to(i.dtype)
+    # The chip adds an integer number of weight units. Wrapping it first keeps every sum within 24 exact bits.
+    drive = (x * settings.scale).to(i.dtype)
+    drive = straight_through(wrap_24bit(torch.round(drive) * 64), drive * 64)
+    total = carried + drive
+    return straight_through(wrap_24bit(total), total)
+
+
+def as_input(i: Tensor, x_dtype: torch.dtype, settings: CubaSettings) -> Tensor:
+    """The integer current as the voltage integrator gets it: slayer hands it over as a rounded float of weight units."""
+    if settings.arithmetic == "chip" or (settings.exact_division and i.dtype == x_dtype):
+        return i
+    scaled = i.to(x_dtype) / settings.s_scale * settings.s_scale
+    return straight_through(torch.trunc(scaled), scaled).to(i.dtype)
+
+
+def voltage_step(
+    j: Tensor,
+    v: Tensor,
+    v_out: Tensor,
+    decay: Tensor,
+    bias: Tensor | float,
+    fire: Callable[[Tensor], Tensor],
+    settings: CubaSettings,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``V[t] = (1 - a_V) V[t-1] + J[t]``, fire above the threshold, reset to 0: spike, V before and after the reset.
+
+    Args:
+        j: integer current; v: integer voltage carried from the step before; v_out: that voltage before its reset.
+        bias: integers in state units.
+        fire: surrogate of the Heaviside step, applied to ``V - threshold - eps`` in weight units.
+    """
+    now = decayed(v, v_out, decay, settings) + j + bias
+    if settings.arithmetic == "chip":
+        now = straight_through(saturate_24bit(now), now)
+    # 0.01 is less than one integer unit, so that u >= 0 is the chip's strict v > threshold.
+    u = (now - 64 * settings.threshold - 0.01) / settings.s_scale
+    fired = fire(u)
+    if settings.gradient == "slayer":
+        carried = straight_through(now * (1.0 - fired.detach()), now)
+    else:
+        carried = now * (1.0 - (fired.detach() if settings.detach_reset else fired))
+    spike = fired
+    if settings.graded:
+        graded = getattr(fire, "graded", None)
+        value = now / settings.s_scale
+        spike = straight_through(fired * value, graded(u)) if graded is not None else fired * value
+    return spike, now, carried
+
+
+def cuba_step(
+    x: Tensor,
+    i: Tensor,
+    v: Tensor,
+    v_out: Tensor,
+    i_decay: Tensor,
+    v_decay: Tensor,
+    bias: Tensor | float,
+    fire: Callable[[Tensor], Tensor],
+    settings: CubaSettings,
+) -> CubaStep:
+    """Current, voltage, spike and reset of one step; arguments as in `current_step` and `voltage_step`."""
+    i = current_step(x, i, i_decay, settings)
+    spike, v_out, v = voltage_step(as_input(i, x.dtype, settings), v, v_out, v_decay, bias, fire, settings)
+    return CubaStep(spike.to(x.dtype), i, v_out, v)
+
+
+def leaky_integrator(
+    x_seq: Tensor,
+    decay: Tensor,
+    state: Tensor | None = None,
+    *,
+    s_scale: int = 4096,
+    threshold: float | None = None,
+    gradient: DecayGradient = "true",
+) -> Tensor:
+    """``y[t] = tz(y[t-1] (4096 - d) >> 12) + trunc(S x[t])`` over a sequence, returned as ``y / S`` before resets.
+
+    Args:
+        x_seq: ``[T, N, ...]``.
+        decay: integers 0 ... 4096, broadcastable to one step.
+        state: initial state ``[N, ...]`` in the units of ``x_seq``; zeros if None.
+        s_scale: integer state ``S`` of 1.0.
+        threshold: where given, ``y`` restarts from 0 after a step with ``y / S >= threshold``.
+        gradient: see `CubaSettings`.
+    """
+    settings = CubaSettings(scale=1, threshold=0, gradient=gradient)
+    initial = torch.zeros_like(x_seq[0]) if state is None else state.detach()
+    y = y_out = torch.trunc(initial * s_scale).double()
+    outputs = []
+    for x in x_seq.unbind(0):
+        drive = x * s_scale
+        y_out = decayed(y, y_out, decay.double(), settings) + straight_through(torch.trunc(drive), drive).double()
+        y = y_out
+        if threshold is not None:
+            keep = (y_out.to(x.dtype) < torch.tensor(threshold * s_scale, dtype=x.dtype)).double()
+            y = straight_through(y_out * keep, y_out) if gradient == "slayer" else y_out * keep
+        outputs.append(y_out.to(x.dtype) / s_scale)
+    return torch.stack(outputs)
