@@ -1,0 +1,196 @@
+"""The CUDA backend: a program's steps as one Triton kernel forward and one backward.
+
+Memories live in registers, in float32 (float64 for float64 inputs), over all steps. The backward reads the input again,
+computes ``every`` steps from a checkpoint into registers and sweeps them in reverse. Gradients of parameters are summed
+per block in the kernel and then over the blocks, in a fixed order.
+"""
+
+import importlib.util
+import linecache
+import os
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snn_neurons.layout import Param, Periodic
+from snn_neurons.program import Program
+from snn_neurons.triton_source import HELPERS, Variant, backward_source, forward_source
+
+_WARPS = 4
+# Multiply-adds are left apart: the backward must find the spikes of the forward again, and it is other code.
+_OPTIONS = {"num_warps": _WARPS, "num_stages": 1, "enable_fp_fusion": False}
+
+
+def unavailable(x: Tensor) -> str | None:
+    """Why this backend cannot run on ``x``; ``None`` if it can."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed (pip install snn-neurons[triton])"
+    if x.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        return f"the input is {x.dtype}, not floating-point"
+    if not x.is_cuda and not interpreted():
+        return f"the input is on {x.device}, not on a CUDA device"
+    return None
+
+
+def interpreted() -> bool:
+    """Whether Triton's interpreter runs kernels on the CPU (``TRITON_INTERPRET=1`` before Triton is imported)."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def checkpoint_every(program: Program, x: Tensor) -> int:
+    """Steps per chunk: what the registers of a thread hold, fewer for a short sequence."""
+    T, memories = x.shape[0], len(program.states)
+    if T <= 1:
+        return 1
+    if T <= 4:
+        return 4
+    return 16 if memories <= 1 else 8 if memories <= 3 else 4
+
+
+@lru_cache(maxsize=None)
+def _kernel(program: Program, variant: Variant, name: str) -> Any:
+    """The kernel ``forward`` or ``backward`` of a program, from generated text that Triton can look up by its file name."""
+    body = (forward_source if name == "forward" else backward_source)(program, variant)
+    text = f"import triton\nimport triton.language as tl\n{HELPERS}\n\n{body}"
+    file = f"<snn_neurons {name} {program.key} {abs(hash(variant)):x}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    scope: dict[str, Any] = {"__name__": f"snn_neurons_{name}_{program.key}"}
+    exec(compile(text, file, "exec"), scope)
+    return scope[name]
+
+
+def _block(x: Tensor) -> int:
+    # Two neurons per thread where a value takes two bytes, so that a thread moves four bytes at a time.
+    return 32 * _WARPS * (2 if x.element_size() == 2 else 1)
+
+
+def _params(params: list[Param], x: Tensor, dtype: torch.dtype) -> tuple[tuple[str, ...], list[Any]]:
+    """Kinds of the parameters, and the kernel's arguments for them."""
+    kinds, arguments = [], []
+    for p in params:
+        if isinstance(p, Periodic):
+            kinds.append("periodic")
+            arguments += [p.values, p.inner, p.values.numel()]
+        elif isinstance(p, Tensor):
+            kinds.append("scalar")
+            arguments.append(p)
+        elif dtype == torch.float64:
+            # A number would reach the kernel as float32.
+            kinds.append("scalar")
+            arguments.append(torch.full((), p, dtype=dtype, device=x.device))
+        else:
+            kinds.append("value")
+            arguments.append(float(p))
+    return tuple(kinds), arguments
+
+
+def _bytes(t: Tensor) -> Tensor:
+    return t.view(torch.uint8) if t.dtype == torch.bool else t
+
+
+def _sequences(tensors: list[Tensor]) -> list[Any]:
+    return [a for t in tensors for a in (_bytes(t), t.stride(0))]
+
+
+def _launch(kernel: Any, arguments: list[Any], x: Tensor) -> None:
+    T, n = x.shape
+    block = _block(x)
+    grid = (-(-n // block),)
+    if x.is_cuda:
+        with torch.cuda.device(x.device):
+            kernel[grid](*arguments, T, n, BLOCK=block, **_OPTIONS)
+    else:
+        kernel[grid](*arguments, T, n, BLOCK=block, **_OPTIONS)
+
+
+def forward(
+    program: Program,
+    x: Tensor,
+    states: list[Tensor],
+    params: list[Param],
+    outs: list[Tensor],
+    lasts: list[Tensor],
+    saved: list[Tensor] | None,
+    every: int,
+) -> None:
+    """Run all steps over ``x [T, M]``, writing ``outs``, ``lasts`` and, if not ``None``, the checkpoints ``saved``."""
+    if x.shape[0] == 0 or x.shape[1] == 0:
+        for last, first in zip(lasts, states, strict=True):
+            last.copy_(first)
+        return
+    dtype = states[0].dtype if states else _compute_dtype(x)
+    kinds, values = _params(params, x, dtype)
+    keep = [] if saved is None or x.shape[0] <= every else saved
+    variant = Variant(every, kinds, double=dtype == torch.float64, checkpoints=bool(keep))
+    arguments = [*_sequences([x, *outs]), *states, *lasts, *keep, *values]
+    _launch(_kernel(program, variant, "forward"), arguments, x)
+
+
+def backward(
+    program: Program,
+    x: Tensor,
+    states: list[Tensor],
+    params: list[Param],
+    saved: list[Tensor],
+    every: int,
+    g_outs: list[Tensor | None],
+    g_lasts: list[Tensor | None],
+    g_x: Tensor | None,
+    g_states: list[Tensor],
+    want: list[bool],
+) -> list[Tensor | None]:
+    """Gradients of ``x`` (into ``g_x``), of the initial memories (into ``g_states``) and of the wanted parameters (returned)."""
+    dtype = states[0].dtype if states else _compute_dtype(x)
+    T, n = x.shape
+    if T == 0 or n == 0:
+        for into, last in zip(g_states, g_lasts, strict=True):
+            into.zero_() if last is None else into.copy_(last)
+        sizes = [p.values.shape if isinstance(p, Periodic) else () for p in params]
+        return [torch.zeros(s, dtype=dtype, device=x.device) if w else None for s, w in zip(sizes, want, strict=True)]
+    kinds, values = _params(params, x, dtype)
+    keep = saved if T > every else []
+    variant = Variant(
+        every,
+        kinds,
+        double=dtype == torch.float64,
+        checkpoints=bool(keep),
+        g_outs=tuple(g is not None for g in g_outs),
+        g_lasts=tuple(g is not None for g in g_lasts),
+        want_x=g_x is not None,
+        want=tuple(want),
+    )
+    parts = [
+        None if not w else x.new_empty(n if isinstance(p, Periodic) else -(-n // _block(x)), dtype=dtype)
+        for p, w in zip(params, want, strict=True)
+    ]
+    given = [g for g in g_outs if g is not None]
+    arguments = [
+        *_sequences([x, *given, *([] if g_x is None else [g_x])]),
+        *states,
+        *keep,
+        *[g for g in g_lasts if g is not None],
+        *g_states,
+        *[part for part in parts if part is not None],
+        *values,
+    ]
+    _launch(_kernel(program, variant, "backward"), arguments, x)
+    return [None if part is None else _total(part, p) for part, p in zip(parts, params, strict=True)]
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _total(part: Tensor, p: Param) -> Tensor:
+    """The sum of the kernel's parts: over blocks, or over the neurons that share a value."""
+    if not isinstance(p, Periodic):
+        return part.sum()
+    count = p.values.numel()
+    period = count * p.inner
+    if part.numel() % period == 0:
+        return part.view(-1, count, p.inner).sum((0, 2))
+    padded = part.new_zeros(-(-part.numel() // period) * period)
+    padded[: part.numel()] = part
+    return padded.view(-1, count, p.inner).sum((0, 2))
