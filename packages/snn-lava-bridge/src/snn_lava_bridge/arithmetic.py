@@ -13,12 +13,6 @@ STATE_BITS = 24
 STATE_LIMIT = 2 ** (STATE_BITS - 1)
 
 
-def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
-    """The value of ``exact`` with the gradient of ``smooth``."""
-    # exact + (smooth - smooth) keeps the value of exact to the last bit; smooth + (exact - smooth) would not.
-    return exact.detach() + (smooth - smooth.detach())
-
-
 def leak(y: Tensor, retain: Tensor) -> Tensor:
     """``sign(y) * (|y| * retain >> 12)``: the decayed state, rounded toward zero.
 
@@ -32,11 +26,6 @@ def leak(y: Tensor, retain: Tensor) -> Tensor:
     high = torch.trunc(y / P_SCALE)
     low = y - high * P_SCALE
     return high * retain + torch.trunc(low * retain / P_SCALE)
-
-
-def leak_smooth(y: Tensor, decay: Tensor) -> Tensor:
-    """``y (1 - d / 4096)``, the real-valued decay whose derivative stands for that of `leak`."""
-    return y * (1.0 - decay / P_SCALE)
 
 
 def wrap_24bit(y: Tensor) -> Tensor:

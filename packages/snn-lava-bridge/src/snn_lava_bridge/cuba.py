@@ -1,6 +1,7 @@
 """The CUBA neuron of Loihi 2 as a trainable module, exact to the integer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -18,7 +19,8 @@ from snn_lava_bridge.cuba_step import (
     voltage_step,
 )
 from snn_lava_bridge.norm import MeanOnlyBatchNorm
-from snn_lava_bridge.quantize import fraction_to_mantissa, threshold_mantissa
+from snn_lava_bridge.quantize import fraction_to_mantissa, step_quantize, threshold_mantissa
+from snn_lava_bridge.straight_through import truncate
 from snn_lava_bridge.surrogate import SlayerPdf
 
 
@@ -96,7 +98,7 @@ class CubaLIFNode(StepNode):
             _check_decay(name, decay)
             self.register_param(name, decay, learnable=requires_grad)
         self.register_param("bias", 0.0 if bias is None else bias)
-        self.v_threshold = float(v_threshold)
+        self.register_param("v_threshold", float(v_threshold))
         self._scale = 0
         self.arithmetic = arithmetic
         self.decay_gradient = decay_gradient
@@ -110,7 +112,8 @@ class CubaLIFNode(StepNode):
         self.surrogate: Callable[[Tensor], Tensor] = surrogate_function or SlayerPdf(self.effective_threshold)
         self._input_dtype = torch.float32
         self._step_dims = 1
-        self._emit_v = False
+        self.emit_voltage = False
+        self._extra_bias: Tensor | None = None
         self.register_memory("i", 0.0)
         self.register_memory("v", 0.0)
         if decay_gradient == "slayer":
@@ -181,15 +184,22 @@ class CubaLIFNode(StepNode):
         return round(self.threshold_mantissa * 2.0 ** (self.norm.exponent if self.norm else 0))
 
     def _settings(self) -> CubaSettings:
-        chip = self.arithmetic == "chip"
         return CubaSettings(
             scale=self._scale,
-            threshold=self.chip_threshold() if chip else self.threshold_mantissa,
             arithmetic=self.arithmetic,
             gradient=self.decay_gradient,
             detach_reset=self.detach_reset,
             graded=self.graded_spike,
         )
+
+    @contextmanager
+    def extra_bias(self, bias: Tensor | None) -> Iterator[None]:
+        """Add ``bias (C,)`` in weight units to the neuron's own within the context, as a folded norm needs it."""
+        self._extra_bias = bias
+        try:
+            yield
+        finally:
+            self._extra_bias = None
 
     # -- running -----------------------------------------------------------------------------------------------------
     def memory_dtype(self, x: Tensor) -> torch.dtype:
@@ -215,14 +225,23 @@ class CubaLIFNode(StepNode):
         settings = self._settings()
         x = x.to(self._input_dtype)
         new = cuba_step(
-            x, state.i, state.v, v_out, p.current_decay, p.voltage_decay, p.bias, self.surrogate, settings
+            x,
+            state.i,
+            state.v,
+            v_out,
+            p.current_decay,
+            p.voltage_decay,
+            p.bias,
+            p.v_threshold,
+            self.surrogate,
+            settings,
         )
         out = self._outputs(new.spike, new.i, new.v_out)
         kept = {"v_out": new.v_out.detach()} if slayer else {}
         return out, state._replace(i=new.i, v=new.v, **kept)
 
     def _outputs(self, spike: Tensor, i: Tensor, v_out: Tensor) -> Any:
-        extra = ([i / self.s_scale] if self.store_i_seq else []) + ([v_out / self.s_scale] if self._emit_v else [])
+        extra = ([i / self.s_scale] if self.store_i_seq else []) + ([v_out / self.s_scale] if self.emit_voltage else [])
         return (spike, *extra) if extra else spike
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
@@ -238,9 +257,17 @@ class CubaLIFNode(StepNode):
         return cast(Tensor, outs.squeeze(0) if folded else outs)
 
     def _run(self, x_seq: Tensor, backend: str) -> tuple[Tensor, ...]:
+        if self.wide or not (self.arithmetic == "chip" or self._settings().exact_division):
+            # float64 memories, or slayer's true division by s_scale, are beyond the fused kernels.
+            if self.backend not in ("auto", "torch"):
+                raise ValueError(
+                    f"backend={self.backend!r} cannot run wide=True, nor slayer arithmetic with scale={self._scale}, which "
+                    "is no power of two; use backend='auto' or 'torch'"
+                )
+            backend = "reference"
         # store_v_seq of the base would keep the memory itself; here v_seq is an output in the units of the input.
         keep, self.store_v_seq = self.store_v_seq, False
-        self._emit_v = keep
+        self.emit_voltage = keep
         try:
             return super()._run(x_seq, backend)
         finally:
@@ -269,9 +296,10 @@ class CubaLIFNode(StepNode):
         v_out = self.v_out if self.decay_gradient == "slayer" else v
         spikes, voltages = [], []
         for u in u_seq.unbind(0):
-            scaled = u * settings.s_scale
-            j = scaled + (torch.trunc(scaled) - scaled).detach()
-            s, v_out, v = voltage_step(j.to(v.dtype), v, v_out, p.voltage_decay, p.bias, self.surrogate, settings)
+            j = truncate(u * settings.s_scale).to(v.dtype)
+            s, v_out, v = voltage_step(
+                j, v, v_out, p.voltage_decay, p.bias, p.v_threshold, self.surrogate, settings
+            )
             spikes.append(s.to(x_seq.dtype))
             voltages.append(v_out / settings.s_scale)
         self.i, self.v = i, v
@@ -285,16 +313,18 @@ class CubaLIFNode(StepNode):
     def _tensor_params(self, dtype: torch.dtype) -> Any:
         """The parameters of `step` as integers, per-channel ones shaped to broadcast with one step of the input."""
         p = super()._tensor_params(torch.float64 if dtype == torch.float64 else torch.float32)
-        bias = torch.as_tensor(self.bias).to(p.bias)
-        rounded = bias * self._scale
-        rounded = (rounded + (rounded.round() - rounded).detach()) * 64
-        if self.norm is not None and self.arithmetic == "chip":
-            chip = self.chip_bias()
-            rounded = torch.zeros(()) if chip is None else 64.0 * chip.to(rounded)
+        chip = self.arithmetic == "chip"
+        if chip and self.norm is not None:
+            mantissa = self.chip_bias()
+            bias = torch.zeros(()) if mantissa is None else mantissa.to(p.current_decay)
+        else:
+            bias = p.bias if self._extra_bias is None else p.bias + self._extra_bias.to(p.bias)
+            bias = step_quantize(bias * self._scale)
         shaped = {
             "current_decay": fraction_to_mantissa(p.current_decay),
             "voltage_decay": fraction_to_mantissa(p.voltage_decay),
-            "bias": rounded,
+            "bias": bias * 64,
+            "v_threshold": torch.full((), 64.0 * (self.chip_threshold() if chip else self.threshold_mantissa)),
         }
         return p._replace(**{k: self._per_channel(k, v).to(dtype) for k, v in shaped.items()})
 
@@ -306,7 +336,7 @@ class CubaLIFNode(StepNode):
         return value.view(-1, *([1] * (self._step_dims - 1)))
 
     def extra_repr(self) -> str:
-        text = f"{super().extra_repr()}, v_threshold={self.v_threshold}, scale={self._scale}"
+        text = f"{super().extra_repr()}, scale={self._scale}"
         return f"{text}, arithmetic={self.arithmetic!r}, surrogate={self.surrogate!r}"
 
 

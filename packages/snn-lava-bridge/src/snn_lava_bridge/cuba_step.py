@@ -10,14 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from snn_lava_bridge.arithmetic import (
-    P_SCALE,
-    leak,
-    leak_smooth,
-    saturate_24bit,
-    straight_through,
-    wrap_24bit,
-)
+from snn_lava_bridge.straight_through import chip_drive, erase, leak_through, saturate, truncate, wrap
 
 Arithmetic = Literal["slayer", "chip"]
 DecayGradient = Literal["true", "slayer"]
@@ -29,7 +22,6 @@ class CubaSettings:
 
     Attributes:
         scale: integer weight of 1.0.
-        threshold: mantissa; the neuron fires when ``v > 64 threshold``.
         arithmetic: ``"slayer"`` (unbounded integers) or ``"chip"`` (24-bit wrap and saturation).
         gradient: ``"true"``, the derivative of the equations with rounding ignored, or ``"slayer"``, what slayer's
             training computes: the reset passes gradients as if it did not happen, decays get ``sum g[t+1] y[t]``.
@@ -38,7 +30,6 @@ class CubaSettings:
     """
 
     scale: int
-    threshold: int
     arithmetic: Arithmetic = "slayer"
     gradient: DecayGradient = "true"
     detach_reset: bool = False
@@ -64,14 +55,6 @@ class CubaStep(NamedTuple):
     v: Tensor
 
 
-def decayed(y: Tensor, y_out: Tensor, decay: Tensor, settings: CubaSettings) -> Tensor:
-    """``tz(y (4096 - d) >> 12)`` with the gradient that ``settings`` ask for; ``y_out`` is y before its reset."""
-    exact = leak(y, P_SCALE - decay)
-    if settings.gradient == "true":
-        return straight_through(exact, leak_smooth(y, decay))
-    return straight_through(exact, leak_smooth(y, decay.detach()) + decay * y_out.detach())
-
-
 def current_step(x: Tensor, i: Tensor, decay: Tensor, settings: CubaSettings) -> Tensor:
     """``I[t] = (1 - a_I) I[t-1] + X[t]`` in integers.
 
@@ -80,23 +63,18 @@ def current_step(x: Tensor, i: Tensor, decay: Tensor, settings: CubaSettings) ->
         i: integer current of the step before, in the dtype of the result.
         decay: integers 0 ... 4096, broadcastable to ``x``.
     """
-    carried = decayed(i, i, decay, settings)
+    carried = leak_through(i, i, decay, slayer=settings.gradient == "slayer")
     if settings.arithmetic == "slayer":
-        drive = x * settings.s_scale
-        return carried + straight_through(torch.trunc(drive), drive).to(i.dtype)
+        return carried + truncate(x * settings.s_scale).to(i.dtype)
     # The chip adds an integer number of weight units. Wrapping it first keeps every sum within 24 exact bits.
-    drive = (x * settings.scale).to(i.dtype)
-    drive = straight_through(wrap_24bit(torch.round(drive) * 64), drive * 64)
-    total = carried + drive
-    return straight_through(wrap_24bit(total), total)
+    return wrap(carried + chip_drive((x * settings.scale).to(i.dtype)))
 
 
 def as_input(i: Tensor, x_dtype: torch.dtype, settings: CubaSettings) -> Tensor:
     """The integer current as the voltage integrator gets it: slayer hands it over as a rounded float of weight units."""
     if settings.arithmetic == "chip" or (settings.exact_division and i.dtype == x_dtype):
         return i
-    scaled = i.to(x_dtype) / settings.s_scale * settings.s_scale
-    return straight_through(torch.trunc(scaled), scaled).to(i.dtype)
+    return truncate(i.to(x_dtype) / settings.s_scale * settings.s_scale).to(i.dtype)
 
 
 def voltage_step(
@@ -105,6 +83,7 @@ def voltage_step(
     v_out: Tensor,
     decay: Tensor,
     bias: Tensor | float,
+    threshold: Tensor | float,
     fire: Callable[[Tensor], Tensor],
     settings: CubaSettings,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -112,24 +91,28 @@ def voltage_step(
 
     Args:
         j: integer current; v: integer voltage carried from the step before; v_out: that voltage before its reset.
-        bias: integers in state units.
+        decay: integers 0 ... 4096.
+        bias, threshold: integers in state units; the neuron fires where ``V > threshold``.
         fire: surrogate of the Heaviside step, applied to ``V - threshold - eps`` in weight units.
     """
-    now = decayed(v, v_out, decay, settings) + j + bias
+    now = leak_through(v, v_out, decay, slayer=settings.gradient == "slayer") + j + bias
     if settings.arithmetic == "chip":
-        now = straight_through(saturate_24bit(now), now)
-    # 0.01 is less than one integer unit, so that u >= 0 is the chip's strict v > threshold.
-    u = (now - 64 * settings.threshold - 0.01) / settings.s_scale
+        now = saturate(now)
+    # 0.01 is less than one integer unit, so that u >= 0 is the chip's strict V > threshold.
+    u = (now - threshold - 0.01) * (1.0 / settings.s_scale)
     fired = fire(u)
     if settings.gradient == "slayer":
-        carried = straight_through(now * (1.0 - fired.detach()), now)
+        carried = erase(now, fired.detach())
     else:
         carried = now * (1.0 - (fired.detach() if settings.detach_reset else fired))
     spike = fired
     if settings.graded:
-        graded = getattr(fire, "graded", None)
         value = now / settings.s_scale
-        spike = straight_through(fired * value, graded(u)) if graded is not None else fired * value
+        graded = getattr(fire, "graded", None)
+        spike = fired * value
+        if graded is not None:
+            slope = graded(u)
+            spike = spike.detach() + (slope - slope.detach())
     return spike, now, carried
 
 
@@ -141,12 +124,14 @@ def cuba_step(
     i_decay: Tensor,
     v_decay: Tensor,
     bias: Tensor | float,
+    threshold: Tensor | float,
     fire: Callable[[Tensor], Tensor],
     settings: CubaSettings,
 ) -> CubaStep:
     """Current, voltage, spike and reset of one step; arguments as in `current_step` and `voltage_step`."""
     i = current_step(x, i, i_decay, settings)
-    spike, v_out, v = voltage_step(as_input(i, x.dtype, settings), v, v_out, v_decay, bias, fire, settings)
+    j = as_input(i, x.dtype, settings)
+    spike, v_out, v = voltage_step(j, v, v_out, v_decay, bias, threshold, fire, settings)
     return CubaStep(spike.to(x.dtype), i, v_out, v)
 
 
@@ -169,16 +154,15 @@ def leaky_integrator(
         threshold: where given, ``y`` restarts from 0 after a step with ``y / S >= threshold``.
         gradient: see `CubaSettings`.
     """
-    settings = CubaSettings(scale=1, threshold=0, gradient=gradient)
     initial = torch.zeros_like(x_seq[0]) if state is None else state.detach()
+    slayer = gradient == "slayer"
     y = y_out = torch.trunc(initial * s_scale).double()
     outputs = []
     for x in x_seq.unbind(0):
-        drive = x * s_scale
-        y_out = decayed(y, y_out, decay.double(), settings) + straight_through(torch.trunc(drive), drive).double()
+        y_out = leak_through(y, y_out, decay.double(), slayer=slayer) + truncate(x * s_scale).double()
         y = y_out
         if threshold is not None:
-            keep = (y_out.to(x.dtype) < torch.tensor(threshold * s_scale, dtype=x.dtype)).double()
-            y = straight_through(y_out * keep, y_out) if gradient == "slayer" else y_out * keep
+            fired = (y_out.to(x.dtype) >= torch.tensor(threshold * s_scale, dtype=x.dtype)).double()
+            y = erase(y_out, fired) if slayer else y_out * (1.0 - fired)
         outputs.append(y_out.to(x.dtype) / s_scale)
     return torch.stack(outputs)
