@@ -10,7 +10,7 @@ from snn_base.net import MemoryState, load_memory_state, memory_modules, memory_
 
 
 def functional_call(net: nn.Module, state: MemoryState | None, x: Any, **kwargs: Any) -> tuple[Any, MemoryState]:
-    """Run ``net`` from the memories ``state`` and return its output and the new memories: ``(y, state') = f(state, x)``.
+    """Run ``net`` from the memories ``state``; return output and new memories: ``(y, state') = f(state, x)``.
 
     The net's own memories are left as they were, so the call is pure with regard to memories and composes with
     ``torch.func`` (``vmap``, ``grad``, ``jvp``) and with activation checkpointing.
@@ -53,7 +53,7 @@ def sequence(net: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def _preserved(net: nn.Module) -> Iterator[None]:
-    kept = [(module, module.memories, module._checked_shape, module._explicit_state) for _, module in memory_modules(net)]
+    kept = [(m, m.memories, m._checked_shape, m._explicit_state) for _, m in memory_modules(net)]
     try:
         yield
     finally:

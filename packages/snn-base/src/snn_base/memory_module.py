@@ -8,7 +8,7 @@ from torch import Tensor
 
 from snn_base.errors import MemoryDeviceError, MemoryDtypeError, MemoryShapeError, MemoryStateError
 from snn_base.scan import scan_steps
-from snn_base.step_module import StepModule, StepMode
+from snn_base.step_module import StepMode, StepModule
 
 MemoryValue = float | Tensor | None
 MemoryDefault = float | Tensor | Callable[[Tensor], Tensor] | None
@@ -67,10 +67,10 @@ class MemoryModule(StepModule):
             raise ValueError(f"{owner}.register_memory: name must be an identifier, got {name!r}")
         if hasattr(self, name):
             raise ValueError(f"{owner}.register_memory: {name!r} is already an attribute; choose another name")
-        if isinstance(value, int) and not isinstance(value, bool):
+        if type(value) is int:
             value = float(value)
-        if not (value is None or isinstance(value, float | Tensor) or callable(value)) or isinstance(value, bool):
-            raise TypeError(
+        if not (value is None or isinstance(value, float | Tensor) or callable(value)):
+            raise TypeError(  # type: ignore[unreachable]
                 f"{owner}.register_memory: value of {name!r} must be a float, a tensor, a callable or None, "
                 f"got {type(value).__name__}"
             )
@@ -184,9 +184,9 @@ class MemoryModule(StepModule):
         compiling = torch.compiler.is_compiling()
         if not compiling and not self._explicit_state and torch._C._current_graph_task_id() != -1:
             raise MemoryStateError(
-                f"{type(self).__name__} runs again inside a backward pass (torch.utils.checkpoint?), where its memories "
-                "are no longer those of the first run, so gradients would be wrong; use snn_base.checkpoint_sequence, "
-                "or checkpoint snn_base.functional_call with the state as an argument"
+                f"{type(self).__name__} runs again inside a backward pass (torch.utils.checkpoint?), where its "
+                "memories are no longer those of the first run, so gradients would be wrong; use "
+                "snn_base.checkpoint_sequence, or checkpoint snn_base.functional_call with the state as an argument"
             )
         if self._step_mode == "m" and x.dim() > 0:
             x = x[0] if x.shape[0] else x.new_zeros(x.shape[1:])
@@ -218,11 +218,11 @@ class MemoryModule(StepModule):
         where = f"{type(self).__name__}.{name}"
         if value.device != x.device:
             raise MemoryDeviceError(
-                f"{where} is on {value.device} but the input is on {x.device}; move the module with .to({str(x.device)!r}) "
-                "or call snn_base.reset_net(net) before a new sequence"
+                f"{where} is on {value.device} but the input is on {x.device}; move the module with "
+                f".to({str(x.device)!r}) or call snn_base.reset_net(net) before a new sequence"
             )
         shape: tuple[int, ...] | torch.Size = x.shape
-        if default is None or callable(default) and not isinstance(default, Tensor):
+        if default is None or (callable(default) and not isinstance(default, Tensor)):
             # The shape of such a memory is the module's own affair: it must be seen anew only when the input changes.
             if default is None or (not compiling and self._checked_shape == tuple(x.shape)):
                 return
@@ -285,9 +285,9 @@ class MemoryModule(StepModule):
     def _stored_memories(self) -> Iterator[str]:
         for name in self._memory_defaults:
             value = getattr(self, name)
-            if name in self._persistent_memories and isinstance(value, Tensor):
-                if value is not self._memory_defaults[name]:
-                    yield name
+            fresh = value is self._memory_defaults[name]
+            if name in self._persistent_memories and isinstance(value, Tensor) and not fresh:
+                yield name
 
     def _device(self, otherwise: torch.device) -> torch.device:
         for tensor in (*self.parameters(), *self.buffers()):

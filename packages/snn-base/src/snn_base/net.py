@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from snn_base.memory_module import MemoryModule, MemoryValue
-from snn_base.step_module import StepModule, StepMode
+from snn_base.step_module import StepMode, StepModule
 
 
 def memory_modules(net: nn.Module) -> Iterator[tuple[str, MemoryModule]]:

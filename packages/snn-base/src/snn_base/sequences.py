@@ -27,11 +27,11 @@ def seq_to_ann_forward(x_seq: Tensor, module: nn.Module) -> Tensor:
     for name, stateful in memory_modules(module):
         if stateful.memory_names:
             raise ValueError(
-                f"seq_to_ann_forward: {name or 'the module'} ({type(stateful).__name__}) has memories, and a fold of time "
-                "into the batch would mix them; use multi_step_forward"
+                f"seq_to_ann_forward: {name or 'the module'} ({type(stateful).__name__}) has memories, and a fold of "
+                "time into the batch would mix them; use multi_step_forward"
             )
     y: Tensor = module(x_seq.flatten(0, 1))
-    return y.unflatten(0, (x_seq.shape[0], x_seq.shape[1]))
+    return y.reshape(*x_seq.shape[:2], *y.shape[1:])
 
 
 def multi_step_forward(x_seq: Tensor, module: nn.Module) -> Tensor:

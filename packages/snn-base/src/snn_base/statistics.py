@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from snn_base.functional import sequence
 from snn_base.recorder import Recorder
 
 
 def firing_rate(spikes: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
-    """Mean number of spikes per step (and neuron), ``mean(s)`` over ``dim``; float64 sums are not needed below 2^24.
+    """Mean number of spikes per step (and neuron), ``mean(s)`` over ``dim``.
 
     Args:
         spikes: any shape and dtype, for example ``[T, N, ...]``.
@@ -22,8 +23,6 @@ def firing_rates(net: nn.Module, x: Tensor, outputs: str = "*") -> dict[str, flo
 
     Memories of the net are left as they were.
     """
-    from snn_base.functional import sequence
-
     with torch.no_grad(), sequence(net), Recorder(net, outputs=outputs) as record:
         net(x)
     return {name: firing_rate(record[name]).item() for name in record.names()}
