@@ -18,7 +18,7 @@ from snn_neurons.layout import Param, Periodic
 from snn_neurons.program import Program
 from snn_neurons.triton_source import HELPERS, Variant, backward_source, forward_source
 
-_WARPS = 4
+_WARPS = 2
 # Multiply-adds are left apart: the backward must find the spikes of the forward again, and it is other code.
 _OPTIONS = {"num_warps": _WARPS, "num_stages": 1, "enable_fp_fusion": False}
 
@@ -62,8 +62,8 @@ def _kernel(program: Program, variant: Variant, name: str) -> Any:
 
 
 def _block(x: Tensor) -> int:
-    # Two neurons per thread where a value takes two bytes, so that a thread moves four bytes at a time.
-    return 32 * _WARPS * (2 if x.element_size() == 2 else 1)
+    # Two neurons per thread share its address arithmetic and move in one access; in float64 their registers would spill.
+    return 32 * _WARPS * (1 if x.dtype == torch.float64 else 2)
 
 
 def _params(params: list[Param], x: Tensor, dtype: torch.dtype) -> tuple[tuple[str, ...], list[Any]]:
@@ -86,12 +86,15 @@ def _params(params: list[Param], x: Tensor, dtype: torch.dtype) -> tuple[tuple[s
     return tuple(kinds), arguments
 
 
-def _bytes(t: Tensor) -> Tensor:
+def _dense(t: Tensor) -> Tensor:
+    """The tensor with its neurons next to one another (an expanded gradient is not), booleans as bytes."""
+    t = t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
     return t.view(torch.uint8) if t.dtype == torch.bool else t
 
 
 def _sequences(tensors: list[Tensor]) -> list[Any]:
-    return [a for t in tensors for a in (_bytes(t), t.stride(0))]
+    dense = [_dense(t) for t in tensors]
+    return [a for t in dense for a in (t, t.stride(0))]
 
 
 def _launch(kernel: Any, arguments: list[Any], x: Tensor) -> None:
@@ -123,8 +126,8 @@ def forward(
     dtype = states[0].dtype if states else _compute_dtype(x)
     kinds, values = _params(params, x, dtype)
     keep = [] if saved is None or x.shape[0] <= every else saved
-    variant = Variant(every, kinds, double=dtype == torch.float64, checkpoints=bool(keep))
-    arguments = [*_sequences([x, *outs]), *states, *lasts, *keep, *values]
+    variant = Variant(every, kinds, double=dtype == torch.float64, aligned=x.shape[1] % 16 == 0, checkpoints=bool(keep))
+    arguments = [*_sequences([x, *outs]), *map(_dense, states), *lasts, *keep, *values]
     _launch(_kernel(program, variant, "forward"), arguments, x)
 
 
@@ -155,6 +158,7 @@ def backward(
         every,
         kinds,
         double=dtype == torch.float64,
+        aligned=n % 16 == 0,
         checkpoints=bool(keep),
         g_outs=tuple(g is not None for g in g_outs),
         g_lasts=tuple(g is not None for g in g_lasts),
@@ -168,29 +172,19 @@ def backward(
     given = [g for g in g_outs if g is not None]
     arguments = [
         *_sequences([x, *given, *([] if g_x is None else [g_x])]),
-        *states,
+        *map(_dense, states),
         *keep,
-        *[g for g in g_lasts if g is not None],
+        *[_dense(g) for g in g_lasts if g is not None],
         *g_states,
         *[part for part in parts if part is not None],
         *values,
     ]
     _launch(_kernel(program, variant, "backward"), arguments, x)
-    return [None if part is None else _total(part, p) for part, p in zip(parts, params, strict=True)]
+    return [
+        None if part is None else p.reduce(part) if isinstance(p, Periodic) else part.sum()
+        for part, p in zip(parts, params, strict=True)
+    ]
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _total(part: Tensor, p: Param) -> Tensor:
-    """The sum of the kernel's parts: over blocks, or over the neurons that share a value."""
-    if not isinstance(p, Periodic):
-        return part.sum()
-    count = p.values.numel()
-    period = count * p.inner
-    if part.numel() % period == 0:
-        return part.view(-1, count, p.inner).sum((0, 2))
-    padded = part.new_zeros(-(-part.numel() // period) * period)
-    padded[: part.numel()] = part
-    return padded.view(-1, count, p.inner).sum((0, 2))

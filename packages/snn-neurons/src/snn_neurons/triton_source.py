@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from snn_neurons.builder import GraphBuilder
-from snn_neurons.program import Graph, Program, Ref
+from snn_neurons.program import Graph, Op, Program, Ref
 
 _INFIX = {
     **{"add": "+", "sub": "-", "mul": "*", "div": "/"},
@@ -124,6 +124,7 @@ class Variant:
         every: steps that are loaded together, and kept in registers by the backward.
         params: per parameter ``"value"`` (a number), ``"scalar"`` (one element in memory) or ``"periodic"``.
         double: compute in float64, else in float32.
+        aligned: the number of neurons is a multiple of 16.
         checkpoints: forward: store the memories every ``every`` steps.
         g_outs, g_lasts: backward: which outputs and last memories have a gradient.
         want_x, want: backward: whether the gradient of the input, and those of which parameters, are stored.
@@ -132,6 +133,7 @@ class Variant:
     every: int
     params: tuple[str, ...]
     double: bool = False
+    aligned: bool = False
     checkpoints: bool = False
     g_outs: tuple[bool, ...] = ()
     g_lasts: tuple[bool, ...] = ()
@@ -173,8 +175,12 @@ class _Kernel:
         self.add(f"tl.store({at}, tl.cast({value}, {name}_ptr.dtype.element_ty), mask={mask})")
 
     def begin(self) -> None:
-        self.add("zero = tl.full((), 0, tl.int64)", "size = zero + n", "steps = zero + T")
-        self.add("i = (zero + tl.program_id(0)) * BLOCK + tl.arange(0, BLOCK)", "mask = i < size")
+        self.add("zero = tl.full((), 0, tl.int64)", "size = zero + n", "steps = zero + T", "lane = tl.arange(0, BLOCK)")
+        self.add("base = (zero + tl.program_id(0)) * BLOCK", "room = tl.minimum(size - base, BLOCK).to(tl.int32)")
+        if self.variant.aligned:
+            # Told so, the compiler moves several neurons of a thread at once.
+            self.add("room = tl.multiple_of(room, 16)")
+        self.add("none = tl.full((), 0, tl.int32)", "mask = lane < room")
         self.add(f"blank = tl.zeros((BLOCK,), {self.real})")
         for j, kind in enumerate(self.variant.params):
             if kind == "value":
@@ -186,7 +192,7 @@ class _Kernel:
             else:
                 self.arguments += [f"p{j}_inner", f"p{j}_count"]
                 # Lanes beyond the end get 1: a parameter may be a divisor.
-                self.add(f"p{j} = " + self.load(f"p{j}_ptr + (i // p{j}_inner) % p{j}_count", "mask", 1.0))
+                self.add(f"p{j} = " + self.load(f"p{j}_ptr + ((base + lane) // p{j}_inner) % p{j}_count", "mask", 1.0))
 
     def sequences(self, names: Sequence[str]) -> None:
         """Arguments of tensors ``[T, M]``: pointer and stride of time."""
@@ -200,13 +206,14 @@ class _Kernel:
     def load_chunk(self, names: Sequence[str]) -> None:
         """All loads of a chunk first, so that they are in flight together."""
         for k in range(self.variant.every):
-            self.add(f"t_{k} = t0 + {k}", f"mask_{k} = i < tl.where(t_{k} < steps, size, zero)")
+            self.add(f"t_{k} = t0 + {k}", f"mask_{k} = lane < tl.where(t_{k} < steps, room, none)")
             for name in names:
-                self.add(f"{name}_{k} = " + self.load(f"{name}_ptr + t_{k} * {name}_t + i", f"mask_{k}"))
+                self.add(f"{name}_{k} = " + self.load(f"{name}_ptr + (t_{k} * {name}_t + base) + lane", f"mask_{k}"))
 
     def values(self, graph: Graph, inputs: Sequence[str], fixed: dict[int, str], prefix: str) -> list[str]:
         """Print the operations of a graph, save those named in ``fixed``, and return its outputs."""
         names = {**dict(enumerate(inputs)), **fixed}
+        products: dict[int, tuple[str, str]] = {}
 
         def text(ref: Ref) -> str:
             if isinstance(ref, int):
@@ -214,9 +221,14 @@ class _Kernel:
             return f"({ref!r})" if ref == ref and abs(ref) != float("inf") else f'float("{ref}")'
 
         for number, op in enumerate(graph.ops, graph.n_inputs):
-            if number not in names:
-                names[number] = f"{prefix}{number}"
-                self.add(f"{names[number]} = " + _expression(op.name, [text(a) for a in op.args]))
+            if number in names:
+                continue
+            names[number] = f"{prefix}{number}"
+            args = [text(a) for a in op.args]
+            if op.name == "mul" and not self.variant.double:
+                products[number] = (args[0], args[1])
+            fused = _multiply_add(op, args, products) if op.name in ("add", "sub") else None
+            self.add(f"{names[number]} = {fused or _expression(op.name, args)}")
         return [text(o) for o in graph.outputs]
 
     def uniform(self, graph: Graph, inputs: Sequence[str], params: frozenset[int], prefix: str) -> dict[int, str]:
@@ -238,6 +250,23 @@ class _Kernel:
         arguments = ", ".join([*self.arguments, "T", "n", "BLOCK: tl.constexpr"])
         head = f"@triton.jit(do_not_specialize={plain!r})\ndef {name}({arguments}):\n"
         return head + "\n".join(self.lines) + "\n"
+
+
+def _multiply_add(op: Op, args: list[str], products: dict[int, tuple[str, str]]) -> str | None:
+    """A sum with a product as one operation.
+
+    Written out, and not left to the compiler: whether it fuses depends on who else uses the product, but the backward
+    must find the very spikes of the forward again.
+    """
+    sign = "-" if op.name == "sub" else ""
+    a, b = op.args
+    if isinstance(a, int) and a in products:
+        x, y = products[a]
+        return f"tl.fma({x}, {y}, {sign}{args[1]})"
+    if isinstance(b, int) and b in products:
+        x, y = products[b]
+        return f"tl.fma({sign}{x}, {y}, {args[0]})"
+    return None
 
 
 def _expression(name: str, args: list[str]) -> str:
@@ -264,25 +293,25 @@ def forward_source(program: Program, variant: Variant) -> str:
     inputs = ["x_0", *[f"s{j}" for j in states], *params]
     once = k.uniform(program.step, inputs, _param_inputs(program), "u")
     for j in states:
-        k.add(f"s{j} = " + k.load(f"first{j}_ptr + i", "mask"))
-    k.add("t0 = zero", f"for _ in range(0, T, {variant.every}):")
+        k.add(f"s{j} = " + k.load(f"first{j}_ptr + base + lane", "mask"))
+    k.add("t0 = zero", "while t0 < steps:")
     k.depth += 1
     if variant.checkpoints:
-        k.add("mask_c = i < tl.where(t0 > 0, size, zero)")
+        k.add("mask_c = lane < tl.where(t0 > 0, room, none)")
         for j in states:
-            k.store(f"saved{j}", f"saved{j}_ptr + (t0 // {variant.every} - 1) * size + i", f"s{j}", "mask_c")
+            k.store(f"saved{j}", f"saved{j}_ptr + ((t0 // {variant.every} - 1) * size + base) + lane", f"s{j}", "mask_c")
     k.load_chunk(["x"])
     for c in range(variant.every):
         inputs[0] = f"x_{c}"
         results = k.values(program.step, inputs, once, f"a{c}_")
         for j in range(program.n_outputs):
-            k.store(f"o{j}", f"o{j}_ptr + t_{c} * o{j}_t + i", results[j], f"mask_{c}")
+            k.store(f"o{j}", f"o{j}_ptr + (t_{c} * o{j}_t + base) + lane", results[j], f"mask_{c}")
         k.add(*[f"n{j}_{c} = {results[program.n_outputs + j]}" for j in states])
         k.add(*[f"s{j} = tl.where(t_{c} < steps, n{j}_{c}, s{j})" for j in states])
     k.add(f"t0 += {variant.every}")
     k.depth -= 1
     for j in states:
-        k.store(f"last{j}", f"last{j}_ptr + i", f"s{j}", "mask")
+        k.store(f"last{j}", f"last{j}_ptr + base + lane", f"s{j}", "mask")
     return k.source("forward")
 
 
@@ -308,9 +337,9 @@ def backward_source(program: Program, variant: Variant) -> str:
     g_inputs = [f"g{j}_0" for j in range(n_o)] + [f"q{j}" for j in states]
     g_once = k.uniform(vjp, inputs + g_inputs, uniform, "w")
     for j in states:
-        k.add(f"q{j} = " + (k.load(f"glast{j}_ptr + i", "mask") if j in g_lasts else "blank"))
+        k.add(f"q{j} = " + (k.load(f"glast{j}_ptr + base + lane", "mask") if j in g_lasts else "blank"))
     k.add(*[f"acc{j} = blank" for j in want])
-    k.add(f"t0 = ((steps + {variant.every - 1}) // {variant.every} - 1) * {variant.every}", f"for _ in range(0, T, {variant.every}):")
+    k.add(f"t0 = ((steps + {variant.every - 1}) // {variant.every} - 1) * {variant.every}", "while t0 >= 0:")
     k.depth += 1
     k.load_chunk(["x", *[f"g{j}" for j in g_outs]])
     _load_states(k, n_s)
@@ -321,17 +350,17 @@ def backward_source(program: Program, variant: Variant) -> str:
         inputs = [f"x_{c}", *[f"s{j}_{c}" for j in states], *params, *[f"g{j}_{c}" for j in range(n_o)], *[f"q{j}" for j in states]]
         results = k.values(vjp, inputs, g_once, f"b{c}_")
         if variant.want_x:
-            k.store("gx", f"gx_ptr + t_{c} * gx_t + i", results.pop(0), f"mask_{c}")
+            k.store("gx", f"gx_ptr + (t_{c} * gx_t + base) + lane", results.pop(0), f"mask_{c}")
         k.add(*[f"r{j}_{c} = {results[j]}" for j in states])
         k.add(*[f"q{j} = tl.where(t_{c} < steps, r{j}_{c}, q{j})" for j in states])
         k.add(*[f"acc{j} += tl.where(t_{c} < steps, {r}, 0.0)" for j, r in zip(want, results[n_s:], strict=True)])
     k.add(f"t0 -= {variant.every}")
     k.depth -= 1
     for j in states:
-        k.store(f"gfirst{j}", f"gfirst{j}_ptr + i", f"q{j}", "mask")
+        k.store(f"gfirst{j}", f"gfirst{j}_ptr + base + lane", f"q{j}", "mask")
     for j in want:
         if variant.params[j] == "periodic":
-            k.store(f"gp{j}", f"gp{j}_ptr + i", f"acc{j}", "mask")
+            k.store(f"gp{j}", f"gp{j}_ptr + base + lane", f"acc{j}", "mask")
         else:
             k.add(f"tl.store(gp{j}_ptr + tl.program_id(0), tl.sum(tl.where(mask, acc{j}, 0.0), 0))")
     return k.source("backward")
@@ -341,9 +370,9 @@ def _load_states(k: _Kernel, n_s: int) -> None:
     """The memories before a chunk: its checkpoint, or the initial ones."""
     every = k.variant.every
     if not k.variant.checkpoints:
-        k.add(*[f"s{j}_0 = " + k.load(f"first{j}_ptr + i", "mask") for j in range(n_s)])
+        k.add(*[f"s{j}_0 = " + k.load(f"first{j}_ptr + base + lane", "mask") for j in range(n_s)])
         return
-    k.add("later = tl.where(t0 > 0, size, zero)")
+    k.add("later = tl.where(t0 > 0, room, none)")
     for j in range(n_s):
-        saved = k.load(f"saved{j}_ptr + (t0 // {every} - 1) * size + i", "i < later")
-        k.add(f"s{j}_0 = tl.where(t0 > 0, {saved}, " + k.load(f"first{j}_ptr + i", "i < size - later") + ")")
+        saved = k.load(f"saved{j}_ptr + ((t0 // {every} - 1) * size + base) + lane", "lane < later")
+        k.add(f"s{j}_0 = tl.where(t0 > 0, {saved}, " + k.load(f"first{j}_ptr + base + lane", "lane < room - later") + ")")
