@@ -22,7 +22,7 @@ class SpikingNode(StepNode):
         v_reset: reset value, also the value of ``v`` after `reset`; ``None`` for the soft reset, with ``v`` starting at 0.
         surrogate: the spike function, exact forward and with its own derivative backward.
         detach_reset: take the spike in the reset out of the graph.
-        learnable: names of parameters to learn, for example ``("tau", "v_threshold")``.
+        learnable: names of parameters to learn, for example ``("tau", "v_threshold", "surrogate_alpha")``.
         step_mode, backend, spike_dtype, store_v_seq: see `StepNode`.
 
     Example:
@@ -53,7 +53,7 @@ class SpikingNode(StepNode):
         self.surrogate: Any = ATan() if surrogate is None else surrogate
         self.register_param("v_threshold", v_threshold)
         self.register_param("v_reset", v_reset)
-        for field in _tensor_fields(self.surrogate):
+        for field in self._surrogate_params():
             self.register_param(f"surrogate_{field}", getattr(self.surrogate, field))
         fixed = self.v_reset is None or isinstance(self.v_reset, float)
         self.register_memory("v", (self.v_reset or 0.0) if fixed else self._initial_v)
@@ -69,18 +69,31 @@ class SpikingNode(StepNode):
 
     def fire(self, u: Tensor, p: Any) -> Tensor:
         """The spike of ``u = h - v_threshold``, by the surrogate; its tensor fields are taken from ``p``."""
-        fields = {f: getattr(p, f"surrogate_{f}") for f in _tensor_fields(self.surrogate)}
+        fields = {f: getattr(p, f"surrogate_{f}") for f in self._surrogate_params()}
         surrogate = dataclasses.replace(self.surrogate, **fields) if fields else self.surrogate
         spike: Tensor = surrogate(u)
         return spike
 
     def reset_membrane(self, h: Tensor, s: Tensor, p: Any) -> Tensor:
         """The membrane potential after the spike ``s``."""
-        if self.detach_reset:
-            s = s.detach()
+        s = self.fed_back(s)
         if p.v_reset is None:
             return h - s * p.v_threshold
         return (1.0 - s) * h + s * p.v_reset
+
+    def fed_back(self, s: Tensor) -> Tensor:
+        """The spike as it enters the memories: out of the graph with ``detach_reset``."""
+        return s.detach() if self.detach_reset else s
+
+    def _surrogate_params(self) -> list[str]:
+        """The fields of the surrogate that are parameters: those that hold a tensor or are to be learned."""
+        if not dataclasses.is_dataclass(self.surrogate):
+            return []
+        return [
+            f.name
+            for f in dataclasses.fields(self.surrogate)
+            if isinstance(getattr(self.surrogate, f.name), Tensor) or f"surrogate_{f.name}" in self._learnable
+        ]
 
     def _initial_v(self, x: Tensor) -> Tensor:
         value: ParamValue = self.v_reset
@@ -89,9 +102,3 @@ class SpikingNode(StepNode):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, surrogate={self.surrogate!r}"
-
-
-def _tensor_fields(surrogate: Any) -> list[str]:
-    if not dataclasses.is_dataclass(surrogate):
-        return []
-    return [f.name for f in dataclasses.fields(surrogate) if isinstance(getattr(surrogate, f.name), Tensor)]

@@ -1,21 +1,41 @@
-"""Surrogate gradients."""
+"""Surrogate gradients: the exact spike forward, a stated derivative backward."""
 
-import math
-from dataclasses import dataclass
+from snn_neurons.surrogates.base import ScaledSurrogate, Surrogate
+from snn_neurons.surrogates.graded import FloorClip, RoundClip
+from snn_neurons.surrogates.piecewise import LeakyReLU, PiecewiseQuadratic, Rectangle, StraightThrough, Triangle
+from snn_neurons.surrogates.smooth import (
+    ArcTan,
+    ATan,
+    Erf,
+    FastSigmoid,
+    Gaussian,
+    MultiGaussian,
+    PiecewiseExp,
+    QPseudoSpike,
+    Sigmoid,
+    Slayer,
+    SuperSpike,
+)
 
-from torch import Tensor
-
-from snn_neurons.surrogates.base import Surrogate
-
-__all__ = ["ATan", "Surrogate"]
-
-
-@dataclass(frozen=True)
-class ATan(Surrogate):
-    """``alpha / (2 (1 + (pi/2 alpha u)^2))``."""
-
-    alpha: float | Tensor = 2.0
-
-    def derivative(self, u: Tensor) -> Tensor:
-        z = (math.pi / 2 * self.alpha) * u
-        return (self.alpha / 2) / (1 + z * z)
+__all__ = [
+    "ATan",
+    "ArcTan",
+    "Erf",
+    "FastSigmoid",
+    "FloorClip",
+    "Gaussian",
+    "LeakyReLU",
+    "MultiGaussian",
+    "PiecewiseExp",
+    "PiecewiseQuadratic",
+    "QPseudoSpike",
+    "Rectangle",
+    "RoundClip",
+    "ScaledSurrogate",
+    "Sigmoid",
+    "Slayer",
+    "StraightThrough",
+    "SuperSpike",
+    "Surrogate",
+    "Triangle",
+]
