@@ -97,14 +97,20 @@ class GraphBuilder:
 
     def build(self, outputs: Sequence[Ref]) -> Graph:
         """The graph of what the outputs need."""
-        needed = {o for o in outputs if isinstance(o, int)}
-        for i in range(len(self.ops) - 1, -1, -1):
-            if self.n_inputs + i in needed:
-                needed.update(a for a in self.ops[i].args if isinstance(a, int))
-        number: dict[int, int] = {i: i for i in range(self.n_inputs)}
-        kept: list[Op] = []
-        for i, op in enumerate(self.ops):
-            if self.n_inputs + i in needed:
-                number[self.n_inputs + i] = self.n_inputs + len(kept)
-                kept.append(Op(op.name, tuple(number[a] if isinstance(a, int) else a for a in op.args)))
-        return Graph(self.n_inputs, tuple(kept), tuple(number[o] if isinstance(o, int) else o for o in outputs))
+        return prune(Graph(self.n_inputs, tuple(self.ops), tuple(outputs)), outputs)
+
+
+def prune(graph: Graph, outputs: Sequence[Ref]) -> Graph:
+    """The graph that computes these values of ``graph`` and nothing else."""
+    n = graph.n_inputs
+    needed = {o for o in outputs if isinstance(o, int)}
+    for i in range(len(graph.ops) - 1, -1, -1):
+        if n + i in needed:
+            needed.update(a for a in graph.ops[i].args if isinstance(a, int))
+    number: dict[int, int] = {i: i for i in range(n)}
+    kept: list[Op] = []
+    for i, op in enumerate(graph.ops):
+        if n + i in needed:
+            number[n + i] = n + len(kept)
+            kept.append(Op(op.name, tuple(number[a] if isinstance(a, int) else a for a in op.args)))
+    return Graph(n, tuple(kept), tuple(number[o] if isinstance(o, int) else o for o in outputs))

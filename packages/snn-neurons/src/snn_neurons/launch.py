@@ -1,0 +1,142 @@
+"""From tensors as a user has them to a backend's kernels: layout, dtypes, allocation, checkpoints."""
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from snn_neurons import native_backend, torch_backend
+from snn_neurons.layout import Layout, Param, layout_of
+from snn_neurons.program import Program
+
+
+class Spec(NamedTuple):
+    """What one fused call computes, besides its tensors.
+
+    ``scalars`` has one entry per parameter: its value, or ``None`` for those that come as tensors.
+    """
+
+    program: Program
+    backend: str
+    scalars: tuple[float | None, ...]
+    out_dtype: torch.dtype
+    memory_dtype: torch.dtype
+
+
+class Result(NamedTuple):
+    """Outputs ``[T, N, ...]``, last states ``[N, ...]`` and the checkpoints kept for backward, each ``[C, M]``."""
+
+    outs: list[Tensor]
+    lasts: list[Tensor]
+    saved: list[Tensor]
+
+
+def backend_module(name: str) -> ModuleType:
+    """The module that implements a backend."""
+    if name == "triton":
+        from snn_neurons import triton_backend
+
+        return triton_backend
+    return {"torch": torch_backend, "native": native_backend}[name]
+
+
+def _flat_params(spec: Spec, layout: Layout, tensors: Sequence[Tensor]) -> list[Param]:
+    given = iter(tensors)
+    return [layout.param(next(given), spec.memory_dtype) if s is None else s for s in spec.scalars]
+
+
+def segments(spec: Spec, T: int, every: int) -> int:
+    """The number of checkpoints that ``T`` steps keep."""
+    return max(0, -(-T // every) - 1)
+
+
+def launch_forward(spec: Spec, x: Tensor, states: Sequence[Tensor], params: Sequence[Tensor], save: bool) -> Result:
+    """Run ``spec`` over ``x [T, N, ...]``; with ``save``, keep a checkpoint of the states every few steps."""
+    layout = layout_of(x)
+    backend = backend_module(spec.backend)
+    flat = layout.flatten_sequence(x.detach())
+    T, M = flat.shape
+    program = spec.program
+    first = [layout.flatten_step(s.detach().to(spec.memory_dtype)) for s in states]
+    new = x.new_empty
+    outs = [
+        new((T, M), dtype=spec.memory_dtype if i >= program.n_outputs - program.memory_outputs else spec.out_dtype)
+        for i in range(program.n_outputs)
+    ]
+    lasts = [new((M,), dtype=spec.memory_dtype) for _ in states]
+    every = backend.checkpoint_every(program, flat)
+    count = segments(spec, T, every) if save else 0
+    saved = [new((count, M), dtype=spec.memory_dtype) for _ in states] if save else []
+    if T == 0 or M == 0:
+        for last, value in zip(lasts, first, strict=True):
+            last.copy_(value)
+    else:
+        poison([*outs, *lasts, *saved])
+        values = _flat_params(spec, layout, params)
+        backend.forward(program, flat, first, values, outs, lasts, saved if count else None, every)
+    return Result(
+        [layout.restore_sequence(o) for o in outs], [layout.restore_step(v) for v in lasts], saved
+    )
+
+
+class Gradients(NamedTuple):
+    """Gradients of the input, the initial states and the parameter tensors."""
+
+    x: Tensor | None
+    states: list[Tensor]
+    params: list[Tensor | None]
+
+
+def launch_backward(
+    spec: Spec,
+    x: Tensor,
+    states: Sequence[Tensor],
+    params: Sequence[Tensor],
+    saved: Sequence[Tensor],
+    g_outs: Sequence[Tensor | None],
+    g_lasts: Sequence[Tensor | None],
+    want_x: bool = True,
+    want_params: Sequence[bool] | None = None,
+) -> Gradients:
+    """The gradients of `launch_forward`, recomputed from its input and checkpoints."""
+    layout = layout_of(x)
+    backend = backend_module(spec.backend)
+    flat = layout.flatten_sequence(x.detach())
+    T, M = flat.shape
+    wanted = iter([True] * len(params) if want_params is None else want_params)
+    want = [s is None and next(wanted) for s in spec.scalars]
+    g_x = torch.empty_like(flat, memory_format=torch.contiguous_format) if want_x else None
+    g_states = [x.new_empty((M,), dtype=spec.memory_dtype) for _ in states]
+    g_out = [None if g is None else layout.flatten_sequence(g) for g in g_outs]
+    g_last = [None if g is None else layout.flatten_step(g) for g in g_lasts]
+    if T == 0 or M == 0:
+        for out, g in zip(g_states, g_last, strict=True):
+            out.zero_() if g is None else out.copy_(g)
+        zeros = iter([torch.zeros_like(p) for p in params])
+        g_params: list[Tensor | None] = [next(zeros) if s is None else None for s in spec.scalars]
+    else:
+        poison([*([g_x] if g_x is not None else []), *g_states])
+        first = [layout.flatten_step(s.detach().to(spec.memory_dtype)) for s in states]
+        values = _flat_params(spec, layout, params)
+        every = backend.checkpoint_every(spec.program, flat)
+        grads = backend.backward(
+            spec.program, flat, first, values, list(saved), every, g_out, g_last, g_x, g_states, want
+        )
+        g_params = list(grads)
+    tensors = iter(params)
+    shaped: list[Tensor | None] = []
+    for s, g in zip(spec.scalars, g_params, strict=True):
+        if s is None:
+            p = next(tensors)
+            shaped.append(None if g is None else layout.param_grad(g, p.shape).to(p.dtype))
+    return Gradients(
+        None if g_x is None else layout.restore_sequence(g_x),
+        [layout.restore_step(g).to(s.dtype) for g, s in zip(g_states, states, strict=True)],
+        shaped,
+    )
+
+
+def poison(tensors: Sequence[Tensor]) -> None:
+    """Called with the outputs before a kernel fills them; tests replace it by one that writes NaN."""
