@@ -15,7 +15,7 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Layer:
-    """`forward` of a fresh sequence; `params` whose gradients are asked for; `time_first` tells [T, N, ...] from [N, T, ...]."""
+    """`forward` of a fresh sequence; `params` to differentiate; `time_first`: [T, N, ...] and not [N, T, ...]."""
 
     forward: Forward
     params: list[torch.nn.Parameter] = field(default_factory=list)

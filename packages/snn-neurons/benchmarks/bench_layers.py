@@ -1,6 +1,6 @@
 """Time one multi-step layer: forward without gradient, and forward with backward, of several libraries in one process.
 
-Every case times `x.clone()` (forward) and two clones held at once (forward with backward) in the same rounds: the memory limit.
+The same rounds time the memory limit: `x.clone()` for the forward, two clones held at once for forward with backward.
 
     python bench_layers.py --kinds lif --T 16,128 --shapes 32x4096,32x128
     python bench_layers.py --device cuda --dtypes float32,bfloat16 --shapes 32x131072
@@ -82,7 +82,10 @@ def case(kind: str, T: int, shape: tuple[int, ...], dtype: torch.dtype, args: ar
                 row["rate"] = layer.forward(leaf.detach()).float().mean().item()
             saved, keeps_x = harness.saved_bytes(lambda layer=layer, leaf=leaf: layer.forward(leaf), leaf)
             row |= {"saved_bytes_per_element": saved / x.numel(), "saves_x": keeps_x}
-            row |= {"peak_fwd_bytes": harness.peak_bytes(forward, args.device), "peak_fwd_bwd_bytes": harness.peak_bytes(both, args.device)}
+            row |= {
+                "peak_fwd_bytes": harness.peak_bytes(forward, args.device),
+                "peak_fwd_bwd_bytes": harness.peak_bytes(both, args.device),
+            }
             if args.graphs and args.device == "cuda":
                 forward, both = graphed(forward), graphed(both)
         except Exception as error:  # a peer's failure is part of the result
@@ -94,8 +97,8 @@ def case(kind: str, T: int, shape: tuple[int, ...], dtype: torch.dtype, args: ar
         times = harness.interleave(todo, device=args.device, seconds=args.seconds, rounds=args.rounds)
         for name, values in times.items():
             ratio = {"over_clone": harness.timing(values)["median_s"] / harness.timing(times["clone"])["median_s"]}
-            rows.append(harness.record({**head, "lib": name, "phase": phase, **harness.timing(values), **ratio, **facts[name],
-                                        **harness.machine(args.device), "graphs": args.graphs}, args.out))  # fmt: skip
+            row = {**head, "lib": name, "phase": phase, **harness.timing(values), **ratio, **facts[name]}
+            rows.append(harness.record({**row, "graphs": args.graphs, **harness.machine(args.device)}, args.out))
     gc.collect()
     return rows
 
@@ -110,9 +113,10 @@ def table(rows: list[harness.Row]) -> str:
     for (kind, T, shape, dtype, lib), phases in groups.items():
         f, b = phases["fwd"], phases["fwd+bwd"]
         saved, peak = f.get("saved_bytes_per_element"), f.get("peak_fwd_bwd_bytes")
-        lines.append([kind, f"[{T}, {shape}]", dtype, lib, harness.milliseconds(f["median_s"]), f"{f['over_clone']:.2f}",
-                      harness.milliseconds(b["median_s"]), f"{b['over_clone']:.2f}", "-" if saved is None else f"{saved:.2f}",
-                      "-" if peak is None else f"{peak / 2**20:.1f}"])  # fmt: skip
+        forward = [harness.milliseconds(f["median_s"]), f"{f['over_clone']:.2f}"]
+        both = [harness.milliseconds(b["median_s"]), f"{b['over_clone']:.2f}"]
+        memory = ["-" if saved is None else f"{saved:.2f}", "-" if peak is None else f"{peak / 2**20:.1f}"]
+        lines.append([kind, f"[{T}, {shape}]", dtype, lib, *forward, *both, *memory])
     header = ["neuron", "shape", "dtype", "library", "forward ms", "/ clone", "forward+backward ms", "/ two clones",
               "saved bytes/element besides x", "peak MiB"]  # fmt: skip
     return harness.markdown(header, lines)

@@ -1,12 +1,13 @@
-"""Time a training step of a Conv-BatchNorm-LIF x3 network on 28x28 images (T = 4, batch 64), against the same with ReLU.
+"""Time a training step of Conv-BatchNorm-LIF x3 on 28x28 images (T = 4, batch 64), against the same with ReLU.
 
-    python bench_net.py --seconds 10
+python bench_net.py --seconds 10
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 
 import harness
 import torch
@@ -21,9 +22,11 @@ T, BATCH, WIDTHS = 4, 64, (1, 32, 64, 64)
 class FoldedNet(nn.Module):
     """Time is folded into the batch for convolution, norm and pooling; `activation` gets [T, N, C, H, W]."""
 
-    def __init__(self, activation: Callable[[], nn.Module], reset: Callable[[nn.Module], object] = lambda m: None) -> None:
+    def __init__(
+        self, activation: Callable[[], nn.Module], reset: Callable[[nn.Module], object] = lambda m: None
+    ) -> None:
         super().__init__()
-        pairs = list(zip(WIDTHS, WIDTHS[1:], strict=False))
+        pairs = list(pairwise(WIDTHS))
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1, bias=False) for i, o in pairs)
         self.norms = nn.ModuleList(nn.BatchNorm2d(o) for _, o in pairs)
         self.acts = nn.ModuleList(activation() for _ in pairs)
@@ -46,7 +49,7 @@ class SteppedNet(nn.Module):
 
     def __init__(self, cell: Callable[[], nn.Module], initial: Callable[[nn.Module], object] = lambda m: None) -> None:
         super().__init__()
-        pairs = list(zip(WIDTHS, WIDTHS[1:], strict=False))
+        pairs = list(pairwise(WIDTHS))
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1, bias=False) for i, o in pairs)
         self.norms = nn.ModuleList(nn.BatchNorm2d(o) for _, o in pairs)
         self.cells = nn.ModuleList(cell() for _ in pairs)
@@ -81,13 +84,17 @@ def ours(backend: str) -> nn.Module:
     import snn_base
     import snn_neurons as sn
 
-    return FoldedNet(lambda: sn.LIFNode(tau=2.0, surrogate=sn.ATan(alpha=2.0), step_mode="m", backend=backend), snn_base.reset_net)
+    return FoldedNet(
+        lambda: sn.LIFNode(tau=2.0, surrogate=sn.ATan(alpha=2.0), step_mode="m", backend=backend), snn_base.reset_net
+    )
 
 
 def spikingjelly() -> nn.Module:
     from spikingjelly.activation_based import functional, neuron, surrogate
 
-    return FoldedNet(lambda: neuron.LIFNode(tau=2.0, surrogate_function=surrogate.ATan(2.0), step_mode="m"), functional.reset_net)
+    return FoldedNet(
+        lambda: neuron.LIFNode(tau=2.0, surrogate_function=surrogate.ATan(2.0), step_mode="m"), functional.reset_net
+    )
 
 
 def snntorch() -> nn.Module:
@@ -162,8 +169,10 @@ def main(argv: list[str] | None = None) -> list[harness.Row]:
         except Exception as error:  # a peer's failure is part of the result
             harness.failure(name, head, error, args.out)
     times = harness.interleave(steps, device=args.device, seconds=args.seconds, rounds=args.rounds)
-    rows = [harness.record({**head, "lib": n, **harness.timing(v), **facts[n], **harness.machine(args.device)}, args.out)
-            for n, v in times.items()]  # fmt: skip
+    about = harness.machine(args.device)
+    rows = [{**head, "lib": n, **harness.timing(v), **facts[n], **about} for n, v in times.items()]
+    for row in rows:
+        harness.record(row, args.out)
     print("\n" + table(rows))
     return rows
 

@@ -1,7 +1,7 @@
 """The Open Neuromorphic case: Linear + LIF, batch 16, 500 steps, forward and backward separately timed.
 
-    python bench_open_neuromorphic.py --sizes 512,4096
-    python bench_open_neuromorphic.py --device cuda --sizes 512,4096,16384
+python bench_open_neuromorphic.py --sizes 512,4096
+python bench_open_neuromorphic.py --device cuda --sizes 512,4096,16384
 """
 
 from __future__ import annotations
@@ -51,7 +51,13 @@ def case(size: int, args: argparse.Namespace) -> list[harness.Row]:
     for phase, todo in (("fwd", forwards), ("fwd+bwd", both)):
         times = harness.interleave(todo, device=args.device, seconds=args.seconds, rounds=args.rounds)
         for name, values in times.items():
-            extra = {"lib": name, "phase": phase, "first_s": first[name], **harness.timing(values), **harness.machine(args.device)}
+            extra = {
+                "lib": name,
+                "phase": phase,
+                "first_s": first[name],
+                **harness.timing(values),
+                **harness.machine(args.device),
+            }
             rows.append(harness.record({**head, **extra}, args.out))
     return rows
 

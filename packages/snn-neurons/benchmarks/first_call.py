@@ -1,6 +1,6 @@
-"""Time the first call of one neuron in a new process: first with an empty kernel cache, then again with the cache it left.
+"""Time the first call of a neuron in a new process: with an empty kernel cache, then with the cache that it left.
 
-    python first_call.py --libs "snn_neurons[native],spikingjelly+compile"
+python first_call.py --libs "snn_neurons[native],spikingjelly+compile"
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def measure(name: str, kind: str, args: argparse.Namespace) -> list[harness.Row]
     rows = []
     with tempfile.TemporaryDirectory() as cache:
         variables = ("SNN_NEURONS_CACHE_DIR", "XDG_CACHE_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
-        env = {**os.environ, **{v: cache for v in variables}}
+        env = {**os.environ, **dict.fromkeys(variables, cache)}
         for state in ("empty", "warm"):
             command = [sys.executable, str(Path(__file__)), "--child", name, "--kind", kind, "--device", args.device]
             done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -50,7 +50,10 @@ def table(rows: list[harness.Row]) -> str:
     times = {(r["lib"], r["cache"]): r.get("first_s") for r in rows}
     libs = dict.fromkeys(r["lib"] for r in rows)
     show = {None: "-"}
-    lines = [[lib, *(show.get(t, f"{t:.2f}" if t else "-") for t in (times[lib, "empty"], times[lib, "warm"]))] for lib in libs]
+    lines = [
+        [lib, *(show.get(t, f"{t:.2f}" if t else "-") for t in (times[lib, "empty"], times[lib, "warm"]))]
+        for lib in libs
+    ]
     return harness.markdown(["library", "first forward+backward s, empty cache", "in a later process s"], lines)
 
 

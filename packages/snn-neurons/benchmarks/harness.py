@@ -17,14 +17,18 @@ from typing import Any
 import torch
 
 # Large tensors stay on the heap: otherwise every call pays for fresh zeroed pages, which cost more than the arithmetic.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "268435456",
+}
 
 Call = Callable[[], object]
 Row = dict[str, Any]
 
 
 def fix_allocator() -> None:
-    """Start this script again with the allocator's thresholds fixed, unless they are set already (glibc reads them at start)."""
+    """Start this script again with the allocator's thresholds fixed, unless they are set: glibc reads them at start."""
     if platform.system() == "Linux" and any(os.environ.get(k) is None for k in ALLOCATOR):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**ALLOCATOR, **os.environ})
 
@@ -46,16 +50,21 @@ def start(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("--device cuda: torch.cuda.is_available() is False; run on a machine with a GPU or with --device cpu")
+        raise SystemExit(
+            "--device cuda: torch.cuda.is_available() is False; run on a machine with a GPU or with --device cpu"
+        )
 
 
 def machine(device: str) -> Row:
     """What the figures were measured on."""
     name = torch.cuda.get_device_name() if device == "cuda" else _cpu_name()
     return {
-        "device": name, "torch": torch.__version__, "threads": torch.get_num_threads(), "python": platform.python_version(),
+        "device": name,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
         "allocator_fixed": all(k in os.environ for k in ALLOCATOR),
-    }  # fmt: skip
+    }
 
 
 def _cpu_name() -> str:
@@ -86,7 +95,8 @@ def _once_cuda(call: Call, repeat: int) -> float:
 def interleave(calls: Mapping[str, Call], *, device: str, seconds: float, rounds: int) -> dict[str, list[float]]:
     """Seconds per call, round robin over `calls`, so that ratios hold on a noisy machine.
 
-    A round repeats short calls until about a millisecond has passed: the clock and, on a GPU, the launch queue then do not show.
+    A round repeats short calls until about a millisecond has passed, so that neither the clock nor the launch of a GPU
+    kernel shows.
     """
     once = _once_cuda if device == "cuda" else _once_cpu
     repeat = {}
@@ -143,7 +153,8 @@ def peak_bytes(call: Call, device: str) -> int:
         return torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as prof:
         call()
-    assert prof.profiler is not None and prof.profiler.kineto_results is not None
+    assert prof.profiler is not None
+    assert prof.profiler.kineto_results is not None
     events = [e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"]
     level = peak = 0
     for e in sorted(events, key=lambda e: e.start_ns()):

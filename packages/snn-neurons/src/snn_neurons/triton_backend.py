@@ -8,7 +8,7 @@ per block in the kernel and then over the blocks, in a fixed order.
 import importlib.util
 import linecache
 import os
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -49,9 +49,9 @@ def checkpoint_every(program: Program, x: Tensor) -> int:
     return 16 if memories <= 1 else 8 if memories <= 3 else 4
 
 
-@lru_cache(maxsize=None)
+@cache
 def _kernel(program: Program, variant: Variant, name: str) -> Any:
-    """The kernel ``forward`` or ``backward`` of a program, from generated text that Triton can look up by its file name."""
+    """The kernel ``forward`` or ``backward`` of a program; Triton looks its text up by the file name."""
     body = (forward_source if name == "forward" else backward_source)(program, variant)
     text = f"import triton\nimport triton.language as tl\n{HELPERS}\n\n{body}"
     file = f"<snn_neurons {name} {program.key} {abs(hash(variant)):x}>"
@@ -62,7 +62,7 @@ def _kernel(program: Program, variant: Variant, name: str) -> Any:
 
 
 def _block(x: Tensor) -> int:
-    # Two neurons per thread share its address arithmetic and move in one access; in float64 their registers would spill.
+    # Two neurons per thread share address arithmetic and move in one access; in float64 their registers would spill.
     return 32 * _WARPS * (1 if x.dtype == torch.float64 else 2)
 
 
@@ -125,7 +125,7 @@ def forward(
         return
     dtype = states[0].dtype if states else _compute_dtype(x)
     kinds, values = _params(params, x, dtype)
-    keep = [] if saved is None or x.shape[0] <= every else saved
+    keep = saved if saved is not None and x.shape[0] > every else []
     variant = Variant(every, kinds, double=dtype == torch.float64, aligned=x.shape[1] % 16 == 0, checkpoints=bool(keep))
     arguments = [*_sequences([x, *outs]), *map(_dense, states), *lasts, *keep, *values]
     _launch(_kernel(program, variant, "forward"), arguments, x)
@@ -144,7 +144,7 @@ def backward(
     g_states: list[Tensor],
     want: list[bool],
 ) -> list[Tensor | None]:
-    """Gradients of ``x`` (into ``g_x``), of the initial memories (into ``g_states``) and of the wanted parameters (returned)."""
+    """Gradients of the input into ``g_x``, of the first memories into ``g_states``; those of parameters are returned."""
     dtype = states[0].dtype if states else _compute_dtype(x)
     T, n = x.shape
     if T == 0 or n == 0:
@@ -153,7 +153,7 @@ def backward(
         sizes = [p.values.shape if isinstance(p, Periodic) else () for p in params]
         return [torch.zeros(s, dtype=dtype, device=x.device) if w else None for s, w in zip(sizes, want, strict=True)]
     kinds, values = _params(params, x, dtype)
-    keep = saved if T > every else []
+    keep = [] if every >= T else saved
     variant = Variant(
         every,
         kinds,

@@ -7,8 +7,18 @@ from snn_neurons.builder import GraphBuilder
 from snn_neurons.program import Graph, Op, Program, Ref
 
 _INFIX = {
-    **{"add": "+", "sub": "-", "mul": "*", "div": "/"},
-    **{"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=", "and": "&", "or": "|"},
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "eq": "==",
+    "ne": "!=",
+    "and": "&",
+    "or": "|",
 }
 _CALLS = {
     "neg": "(-{0})",
@@ -82,7 +92,8 @@ def _atan(a):
     c = b / (1.0 + tl.sqrt(1.0 + b * b))
     c = c / (1.0 + tl.sqrt(1.0 + c * c))
     q = c * c
-    p = c * (1.0 + q * (-1 / 3 + q * (1 / 5 + q * (-1 / 7 + q * (1 / 9 + q * (-1 / 11 + q * (1 / 13 - q * (1 / 15))))))))
+    p = 1 / 9 + q * (-1 / 11 + q * (1 / 13 - q * (1 / 15)))
+    p = c * (1.0 + q * (-1 / 3 + q * (1 / 5 + q * (-1 / 7 + q * p))))
     half_pi = tl.where(a >= 0, 1.5707963267948966, -1.5707963267948966)
     return tl.where(big, half_pi - 4.0 * p, 4.0 * p)
 
@@ -281,7 +292,7 @@ def _param_inputs(program: Program) -> frozenset[int]:
 
 
 def forward_source(program: Program, variant: Variant) -> str:
-    """Kernel ``forward``: outputs, last memories and, where wanted, a checkpoint of the memories per chunk but the first."""
+    """Kernel ``forward``: outputs, last memories and, where wanted, the memories before every chunk but the first."""
     k = _Kernel(variant)
     n_s, params = len(program.states), [f"p{j}" for j in range(len(program.params))]
     states = range(n_s)
@@ -299,7 +310,9 @@ def forward_source(program: Program, variant: Variant) -> str:
     if variant.checkpoints:
         k.add("mask_c = lane < tl.where(t0 > 0, room, none)")
         for j in states:
-            k.store(f"saved{j}", f"saved{j}_ptr + ((t0 // {variant.every} - 1) * size + base) + lane", f"s{j}", "mask_c")
+            k.store(
+                f"saved{j}", f"saved{j}_ptr + ((t0 // {variant.every} - 1) * size + base) + lane", f"s{j}", "mask_c"
+            )
     k.load_chunk(["x"])
     for c in range(variant.every):
         inputs[0] = f"x_{c}"
@@ -326,7 +339,12 @@ def backward_source(program: Program, variant: Variant) -> str:
     uniform = _param_inputs(program)
     again = narrowed(program.step, uniform, frozenset(), range(n_o, n_o + n_s))
     silent = frozenset(1 + n_s + n_p + j for j in range(n_o) if not variant.g_outs[j])
-    vjp = narrowed(program.vjp, uniform, silent, [*([0] if variant.want_x else []), *range(1, 1 + n_s), *[1 + n_s + j for j in want]])
+    vjp = narrowed(
+        program.vjp,
+        uniform,
+        silent,
+        [*([0] if variant.want_x else []), *range(1, 1 + n_s), *[1 + n_s + j for j in want]],
+    )
 
     k.sequences(["x", *[f"g{j}" for j in g_outs], *(["gx"] if variant.want_x else [])])
     k.vectors([f"first{j}" for j in states] + [f"saved{j}" for j in states if variant.checkpoints])
@@ -347,7 +365,13 @@ def backward_source(program: Program, variant: Variant) -> str:
         results = k.values(again, [f"x_{c}", *[f"s{j}_{c}" for j in states], *params], once, f"a{c}_")
         k.add(*[f"s{j}_{c + 1} = {results[j]}" for j in states])
     for c in reversed(range(variant.every)):
-        inputs = [f"x_{c}", *[f"s{j}_{c}" for j in states], *params, *[f"g{j}_{c}" for j in range(n_o)], *[f"q{j}" for j in states]]
+        inputs = [
+            f"x_{c}",
+            *[f"s{j}_{c}" for j in states],
+            *params,
+            *[f"g{j}_{c}" for j in range(n_o)],
+            *[f"q{j}" for j in states],
+        ]
         results = k.values(vjp, inputs, g_once, f"b{c}_")
         if variant.want_x:
             k.store("gx", f"gx_ptr + (t_{c} * gx_t + base) + lane", results.pop(0), f"mask_{c}")
@@ -375,4 +399,6 @@ def _load_states(k: _Kernel, n_s: int) -> None:
     k.add("later = tl.where(t0 > 0, room, none)")
     for j in range(n_s):
         saved = k.load(f"saved{j}_ptr + ((t0 // {every} - 1) * size + base) + lane", "lane < later")
-        k.add(f"s{j}_0 = tl.where(t0 > 0, {saved}, " + k.load(f"first{j}_ptr + base + lane", "lane < room - later") + ")")
+        k.add(
+            f"s{j}_0 = tl.where(t0 > 0, {saved}, " + k.load(f"first{j}_ptr + base + lane", "lane < room - later") + ")"
+        )
