@@ -1,0 +1,195 @@
+"""Encoders: from values to spikes.
+
+All follow one rule: ``"s"`` takes one step ``[N, ...]``, ``"m"`` a sequence ``[T, N, ...]``. A still input becomes a
+sequence by `RepeatEncoder`, which goes first: ``nn.Sequential(RepeatEncoder(T), PoissonEncoder(), ...)``.
+"""
+
+import math
+
+import torch
+from snn_base import MemoryModule, StepModule
+from torch import Tensor
+
+from snn_layers import _check
+from snn_layers._clock import Clock, per_sample
+
+
+class RepeatEncoder(StepModule):
+    """Repeats a still input at every step, as a view: ``y[t] = x``.
+
+    Args:
+        T: number of steps.
+        step_mode: ``"m"`` turns ``[N, ...]`` into ``[T, N, ...]``; ``"s"`` passes x on.
+
+    Raises:
+        ValueError: T below 1.
+    """
+
+    def __init__(self, T: int, *, step_mode: str = "s") -> None:
+        super().__init__()
+        self.step_mode = step_mode
+        self.T = _check.positive_int("RepeatEncoder", "T", T)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.step_mode == "s" else x.expand(self.T, *x.shape)
+
+    def extra_repr(self) -> str:
+        return f"T={self.T}, {super().extra_repr()}"
+
+
+class PoissonEncoder(StepModule):
+    """Spikes at random with the input as probability: ``s[t] ~ Bernoulli(x[t])``, x in [0, 1].
+
+    Args:
+        generator: source of the draws, on the device of the input; torch's own if ``None``.
+        step_mode: ``"s"`` or ``"m"``. Both draw in the same order, so a seed gives the same spikes.
+    """
+
+    def __init__(self, *, generator: torch.Generator | None = None, step_mode: str = "s") -> None:
+        super().__init__()
+        self.step_mode = step_mode
+        self.generator = generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        # One draw per step, so that steps, chunks and whole sequences see the same numbers.
+        if self.step_mode == "s" or torch.compiler.is_compiling() or x.shape[0] == 0:
+            return self._draw(x)
+        return torch.stack([self._draw(step) for step in x.unbind(0)])
+
+    def _draw(self, x: Tensor) -> Tensor:
+        # Half precision numbers would be too coarse for small probabilities.
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        return (torch.rand(x.shape, generator=self.generator, device=x.device, dtype=dtype) < x).to(x.dtype)
+
+
+class LatencyEncoder(Clock):
+    """Spikes once, the sooner the larger the input: ``s[t] = 1`` where t is the latency of x.
+
+    ``"linear"``: ``t_f = round((T - 1)(1 - x))``; ``"log"``: ``t_f = round(T - 1 - ln(a x + 1))`` with
+    ``a = exp(T - 1) - 1``; x in [0, 1], t in steps since the last reset.
+
+    Args:
+        T: number of steps; 0 spikes at the last one.
+        function: ``"linear"`` or ``"log"``.
+        step_mode: ``"s"`` or ``"m"``.
+
+    Raises:
+        ValueError: T below 1, an unknown function, T above 700 with ``"log"``, where a overflows.
+    """
+
+    def __init__(self, T: int, *, function: str = "linear", step_mode: str = "s") -> None:
+        super().__init__(step_mode)
+        self.T = _check.positive_int("LatencyEncoder", "T", T)
+        self.function: str = _check.one_of("LatencyEncoder", "function", function, ("linear", "log"))
+        if function == "log" and T > 700:
+            raise ValueError(f"LatencyEncoder: T must be at most 700 with function='log', got {T}")
+
+    def _latency(self, x: Tensor) -> Tensor:
+        x = x.clamp(0.0, 1.0).double()
+        last = self.T - 1
+        if self.function == "linear":
+            return torch.round(last * (1.0 - x))
+        return torch.round(last - torch.log1p(math.expm1(last) * x))
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        s = (self._latency(x) == per_sample(self.t, x)).to(x.dtype)
+        self.t = self.t + 1
+        return s
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        s_seq = (self._latency(x_seq) == per_sample(self.clock(x_seq), x_seq)).to(x_seq.dtype)
+        self.t = self.t + x_seq.shape[0]
+        return s_seq
+
+    def extra_repr(self) -> str:
+        return f"T={self.T}, function={self.function!r}, {super().extra_repr()}"
+
+
+class WeightedPhaseEncoder(Clock):
+    """Spikes the binary digits of the input, the highest first and with period K.
+
+    ``s[t] = floor(x 2**(k+1)) mod 2`` with the phase ``k = t mod K``, so that ``x = sum_k s[k] 2**-(k+1)`` to K digits;
+    x in [0, 1 - 2**-K], and values outside are taken as the nearest end.
+
+    Args:
+        K: number of phases, at most 24.
+        step_mode: ``"s"`` or ``"m"``.
+
+    Raises:
+        ValueError: K outside 1..24.
+
+    Kim et al., Deep neural networks with weighted spikes, Neurocomputing 2018.
+    """
+
+    def __init__(self, K: int, *, step_mode: str = "s") -> None:
+        super().__init__(step_mode)
+        self.K = _check.positive_int("WeightedPhaseEncoder", "K", K)
+        if K > 24:
+            raise ValueError(f"WeightedPhaseEncoder: K must be at most 24, the digits of float32, got {K}")
+
+    def _digit(self, x: Tensor, t: Tensor) -> Tensor:
+        wide = x if x.dtype == torch.float64 else x.float()
+        scale = torch.exp2((t % self.K + 1).to(wide.dtype))
+        return torch.floor(wide.clamp(0.0, 1.0 - 2.0**-self.K) * per_sample(scale, x)).remainder(2.0).to(x.dtype)
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        s = self._digit(x, self.t)
+        self.t = self.t + 1
+        return s
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        s_seq = self._digit(x_seq, self.clock(x_seq))
+        self.t = self.t + x_seq.shape[0]
+        return s_seq
+
+    def extra_repr(self) -> str:
+        return f"K={self.K}, {super().extra_repr()}"
+
+
+class DeltaEncoder(MemoryModule):
+    """Spikes where the input changes: ``s[t] = 1`` if ``x[t] - r[t-1] >= threshold``, -1 if ``<= -threshold``.
+
+    The reference r starts at 0. It is the input of the step before, ``r[t] = x[t]``, or with ``track`` what a receiver
+    would rebuild from the spikes, ``r[t] = r[t-1] + threshold s[t]``, which follows slow changes too.
+
+    Args:
+        threshold: smallest change that spikes, above 0.
+        off_spikes: whether falls spike with -1.
+        track: the kind of reference.
+        step_mode: ``"s"`` or ``"m"``.
+
+    Raises:
+        ValueError: threshold not above 0.
+    """
+
+    reference: Tensor
+
+    def __init__(
+        self, threshold: float = 0.1, *, off_spikes: bool = True, track: bool = False, step_mode: str = "s"
+    ) -> None:
+        super().__init__()
+        self.step_mode = step_mode
+        self.threshold = _check.positive("DeltaEncoder", "threshold", threshold)
+        self.off_spikes = off_spikes
+        self.track = track
+        self.register_memory("reference", 0.0)
+
+    def _spikes(self, change: Tensor) -> Tensor:
+        s = (change >= self.threshold).to(change.dtype)
+        return s - (change <= -self.threshold).to(change.dtype) if self.off_spikes else s
+
+    def single_step_forward(self, x: Tensor) -> Tensor:
+        s = self._spikes(x - self.reference)
+        self.reference = self.reference + self.threshold * s if self.track else x.clone()
+        return s
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:
+        if self.track or x_seq.shape[0] == 0:
+            return super().multi_step_forward(x_seq)
+        before = torch.cat([self.reference.unsqueeze(0), x_seq[:-1]])
+        self.reference = x_seq[-1].clone()
+        return self._spikes(x_seq - before)
+
+    def extra_repr(self) -> str:
+        options = f"off_spikes={self.off_spikes}, track={self.track}"
+        return f"threshold={self.threshold:g}, {options}, {super().extra_repr()}"
