@@ -19,6 +19,17 @@ from snn_lava_bridge.delay import StepDelay
 from snn_lava_bridge.errors import LavaExportError, LavaFileError, LavaNotInstalledError
 from snn_lava_bridge.export import ExportReport, export_netx
 from snn_lava_bridge.importer import import_netx
+from snn_lava_bridge.lava_objects import (
+    avgpool2d_to_lava_synapse_pool,
+    conv2d_to_lava_synapse_conv,
+    lava_neuron_forward,
+    linear_to_lava_synapse_dense,
+    to_lava_block_conv,
+    to_lava_block_dense,
+    to_lava_block_flatten,
+    to_lava_block_pool,
+    to_lava_blocks,
+)
 from snn_lava_bridge.layout import NXT_to_TNX, TNX_to_NXT
 from snn_lava_bridge.lint import Finding, lint
 from snn_lava_bridge.netx_layers import NetxLayer, NetxNetwork, NetxNeuron, describe
@@ -61,7 +72,9 @@ __all__ = [
     "TNX_to_NXT",
     "VerifyReport",
     "__version__",
+    "avgpool2d_to_lava_synapse_pool",
     "choose_scales",
+    "conv2d_to_lava_synapse_conv",
     "conv_block",
     "dense_block",
     "describe",
@@ -69,7 +82,9 @@ __all__ = [
     "fold_batch_norm",
     "import_netx",
     "integer_weights",
+    "lava_neuron_forward",
     "leaky_integrator",
+    "linear_to_lava_synapse_dense",
     "lint",
     "pool_block",
     "quantize_8b",
@@ -82,6 +97,11 @@ __all__ = [
     "simulate_layers",
     "step_floor",
     "step_quantize",
+    "to_lava_block_conv",
+    "to_lava_block_dense",
+    "to_lava_block_flatten",
+    "to_lava_block_pool",
+    "to_lava_blocks",
     "verify",
     "write_netx",
 ]

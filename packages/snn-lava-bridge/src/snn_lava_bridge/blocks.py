@@ -4,9 +4,9 @@ import math
 from typing import Any, NamedTuple, cast
 
 import torch
-from snn_base import MemoryModule
 from torch import Tensor, nn
 
+from snn_base import MemoryModule
 from snn_lava_bridge.cuba import CubaLIFNode
 from snn_lava_bridge.delay import StepDelay
 from snn_lava_bridge.pool import pair
@@ -50,7 +50,9 @@ class BlockContainer(MemoryModule):
     ) -> None:
         super().__init__(step_mode)
         if not isinstance(synapse, Synapse) or not isinstance(neuron, CubaLIFNode):
-            raise TypeError(f"a block needs a Synapse and a CubaLIFNode, got {type(synapse).__name__}, {type(neuron).__name__}")
+            raise TypeError(
+                f"a block needs a Synapse and a CubaLIFNode, got {type(synapse).__name__}, {type(neuron).__name__}"
+            )
         if norm is not None and (neuron.norm is not None or isinstance(synapse, PoolSynapse)):
             raise TypeError("norm of a block excludes a norm of its neuron and a pool synapse")
         self.synapse = synapse

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from snn_neurons.step_node import StepNode
 from torch import Tensor, nn
 
 from snn_lava_bridge.arithmetic import P_SCALE
@@ -22,6 +21,7 @@ from snn_lava_bridge.norm import MeanOnlyBatchNorm
 from snn_lava_bridge.quantize import fraction_to_mantissa, step_quantize, threshold_mantissa
 from snn_lava_bridge.straight_through import truncate
 from snn_lava_bridge.surrogate import SlayerPdf
+from snn_neurons.step_node import StepNode
 
 
 class CubaLIFNode(StepNode):
@@ -89,7 +89,9 @@ class CubaLIFNode(StepNode):
         if norm is not None and backend not in ("auto", "torch"):
             raise ValueError(f"a node with norm runs in backend='torch' (or 'auto'), got backend={backend!r}")
         if norm is not None and not isinstance(norm, MeanOnlyBatchNorm):
-            raise ValueError(f"norm must be MeanOnlyBatchNorm or BatchNorm2d of this package, got {type(norm).__name__}")
+            raise ValueError(
+                f"norm must be MeanOnlyBatchNorm or BatchNorm2d of this package, got {type(norm).__name__}"
+            )
         _check_choice("arithmetic", arithmetic, ("slayer", "chip"))
         _check_choice("decay_gradient", decay_gradient, ("true", "slayer"))
         if graded_spike and arithmetic == "chip":
@@ -297,9 +299,7 @@ class CubaLIFNode(StepNode):
         spikes, voltages = [], []
         for u in u_seq.unbind(0):
             j = truncate(u * settings.s_scale).to(v.dtype)
-            s, v_out, v = voltage_step(
-                j, v, v_out, p.voltage_decay, p.bias, p.v_threshold, self.surrogate, settings
-            )
+            s, v_out, v = voltage_step(j, v, v_out, p.voltage_decay, p.bias, p.v_threshold, self.surrogate, settings)
             spikes.append(s.to(x_seq.dtype))
             voltages.append(v_out / settings.s_scale)
         self.i, self.v = i, v

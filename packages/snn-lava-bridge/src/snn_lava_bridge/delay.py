@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
-from snn_base import MemoryModule
 from torch import Tensor, nn
+
+from snn_base import MemoryModule
 
 MAX_DELAY = 62
 
@@ -75,7 +76,9 @@ class StepDelay(MemoryModule):
     ) -> None:
         super().__init__(step_mode)
         if fixed < 0 or not 0 <= max_delay <= MAX_DELAY:
-            raise ValueError(f"fixed must be at least 0 and max_delay in 0 ... {MAX_DELAY}, got {fixed} and {max_delay}")
+            raise ValueError(
+                f"fixed must be at least 0 and max_delay in 0 ... {MAX_DELAY}, got {fixed} and {max_delay}"
+            )
         if delay is not None and (delay.dim() != 1 or bool(((delay < 0) | (delay > max_delay)).any())):
             raise ValueError(f"delay must be (C,) within 0 ... {max_delay}, got {delay}")
         self.fixed = fixed

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 
-def TNX_to_NXT(x_seq: Tensor) -> Tensor:  # noqa: N802  the name is that of the two layouts
+def TNX_to_NXT(x_seq: Tensor) -> Tensor:
     """``[T, N, ...] -> [N, ..., T]``, contiguous.
 
     Raises:
@@ -14,7 +14,7 @@ def TNX_to_NXT(x_seq: Tensor) -> Tensor:  # noqa: N802  the name is that of the 
     return x_seq.movedim(0, -1).contiguous()
 
 
-def NXT_to_TNX(x_seq: Tensor) -> Tensor:  # noqa: N802
+def NXT_to_TNX(x_seq: Tensor) -> Tensor:
     """``[N, ..., T] -> [T, N, ...]``, contiguous.
 
     Raises:

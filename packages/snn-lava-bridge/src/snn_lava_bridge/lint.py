@@ -49,7 +49,9 @@ def lint(
     findings: list[Finding] = []
     for index, layer in enumerate(network.layers):
         name = layer.name or f"layer {index}"
-        found = [Finding("error" if level == "error" else "warning", name, code, text) for level, code, text in layer.notes]
+        found = [
+            Finding("error" if level == "error" else "warning", name, code, text) for level, code, text in layer.notes
+        ]
         findings += found
         if layer.spiking:
             findings += [Finding(level, name, code, text) for level, code, text in _check(layer)]
@@ -74,7 +76,9 @@ def _check(layer: NetxLayer) -> list[_Remark]:
     if layer.bias is not None:
         low, high = int(layer.bias.min()), int(layer.bias.max())
         if low < BIAS_RANGE[0] or high > BIAS_RANGE[1]:
-            found.append(("error", "bias", f"bias mantissas {low} ... {high} do not fit {BIAS_RANGE[0]} ... {BIAS_RANGE[1]}"))
+            found.append(
+                ("error", "bias", f"bias mantissas {low} ... {high} do not fit {BIAS_RANGE[0]} ... {BIAS_RANGE[1]}")
+            )
     if layer.delay is not None:
         if layer.kind == "conv" and bool(layer.delay.any()):
             found.append(("error", "delay", "the loader ignores delays of a conv layer"))
@@ -87,12 +91,16 @@ def _check_weight(weight: Tensor, *, dense: bool) -> list[_Remark]:
     low, high = int(weight.min()), int(weight.max())
     if low == 0 and high == 0:
         if dense:
-            return [("error", "zero", "all weights are zero, on which the loader fails; drop the layer or add a weight")]
+            return [
+                ("error", "zero", "all weights are zero, on which the loader fails; drop the layer or add a weight")
+            ]
         return [("warning", "zero", "all weights are zero")]
     found: list[_Remark] = []
     limit = 255 if low >= 0 else WEIGHT_RANGE[1]
     if low < WEIGHT_RANGE[0] or high > limit:
-        found.append(("error", "range", f"weights {low} ... {high} leave {WEIGHT_RANGE[0]} ... {limit}; lower the scale"))
+        found.append(
+            ("error", "range", f"weights {low} ... {high} leave {WEIGHT_RANGE[0]} ... {limit}; lower the scale")
+        )
     if low < 0 < high and bool((weight % 2 != 0).any()):
         odd = weight[weight % 2 != 0]
         text = f"{odd.numel()} odd weights, for example {int(odd[0])}: weights of both signs have an even grid"
@@ -110,7 +118,9 @@ def _check_activity(network: NetxNetwork, spikes: Tensor) -> list[Finding]:
     found = []
     for activity in simulate_layers(network, spikes):
         if activity.wraps:
-            text = f"the current wraps around 24 bits {activity.wraps} times on the given input (peak {activity.u_peak})"
+            text = (
+                f"the current wraps around 24 bits {activity.wraps} times on the given input (peak {activity.u_peak})"
+            )
             found.append(Finding("error", activity.name, "current-overflow", text))
         if activity.saturations:
             text = f"the voltage saturates {activity.saturations} times on the given input (peak {activity.v_peak})"

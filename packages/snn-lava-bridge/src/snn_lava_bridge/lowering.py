@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from snn_lava_bridge.blocks import BlockContainer, FlattenBlock, RecurrentBlock
 from snn_lava_bridge.errors import LavaExportError
-from snn_lava_bridge.neuron_mapping import MappedNeuron, map_neuron
 from snn_lava_bridge.netx_layers import NetxLayer, NetxNetwork, conv_output_shape
+from snn_lava_bridge.neuron_mapping import MappedNeuron, map_neuron
 from snn_lava_bridge.norm import fold_batch_norm
 from snn_lava_bridge.pool import SumPool2d, pair
 from snn_lava_bridge.quantize import integer_weights
@@ -91,7 +91,9 @@ class _Lowering:
 
     def finish(self) -> NetxNetwork:
         if self.pending is not None:
-            raise LavaExportError(f"{self.pending.name}: the last synapses have no neuron; the chip answers with spikes")
+            raise LavaExportError(
+                f"{self.pending.name}: the last synapses have no neuron; the chip answers with spikes"
+            )
         if not self.layers:
             raise LavaExportError("the module holds no layer with synapses and neurons")
         head = (NetxLayer("input", self.input_shape, name="input"),) if self.input_shape else ()
@@ -184,7 +186,9 @@ class _Lowering:
 
     def _fold(self, name: str, module: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         if self.pending is None or self.pending.fixed:
-            raise LavaExportError(f"{name}: a batch norm must follow a linear or convolution layer to be folded into it")
+            raise LavaExportError(
+                f"{name}: a batch norm must follow a linear or convolution layer to be folded into it"
+            )
         try:
             self.pending.weight, self.pending.bias = (
                 t.detach() for t in fold_batch_norm(self.pending.weight, self.pending.bias, module)
@@ -268,7 +272,9 @@ class _Lowering:
         else:
             image = self._image(name)
             if image[0] != integers.shape[1] * geometry["groups"]:
-                raise LavaExportError(f"{name}: takes {integers.shape[1] * geometry['groups']} channels, gets {image[0]}")
+                raise LavaExportError(
+                    f"{name}: takes {integers.shape[1] * geometry['groups']} channels, gets {image[0]}"
+                )
             kernel = (integers.shape[2], integers.shape[3])
             shape = conv_output_shape(
                 image, integers.shape[0], kernel, geometry["stride"], geometry["padding"], geometry["dilation"]

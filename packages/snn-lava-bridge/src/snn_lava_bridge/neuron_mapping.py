@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import snn_neurons
 import torch
 from torch import Tensor, nn
 
+import snn_neurons
 from snn_lava_bridge.arithmetic import P_SCALE
 from snn_lava_bridge.cuba import CubaLIFNode
 from snn_lava_bridge.errors import LavaExportError
@@ -99,7 +99,9 @@ def _values(node: nn.Module, param: str, name: str) -> Tensor:
     value = torch.as_tensor(getattr(node, param), dtype=torch.float64).detach().cpu()
     flat = value.reshape(()) if value.numel() == 1 else value.flatten()
     if value.dim() > 1 and value.shape[0] != value.numel():
-        raise LavaExportError(f"{name}: {param} of shape {tuple(value.shape)} differs per neuron; one per channel is possible")
+        raise LavaExportError(
+            f"{name}: {param} of shape {tuple(value.shape)} differs per neuron; one per channel is possible"
+        )
     return flat
 
 
@@ -116,11 +118,15 @@ def _check_reset(node: Any, name: str) -> None:
         raise LavaExportError(f"{name}: the soft reset (v_reset=None) is not possible, only the hard reset to 0")
     value = torch.as_tensor(reset)
     if bool((value != 0).any()):
-        raise LavaExportError(f"{name}: v_reset={float(value.flatten()[0])!r} is not possible, only the hard reset to 0")
+        raise LavaExportError(
+            f"{name}: v_reset={float(value.flatten()[0])!r} is not possible, only the hard reset to 0"
+        )
 
 
 def _mantissa(decay: Tensor, name: str) -> tuple[Tensor, float]:
     if bool(((decay < 0) | (decay > 1)).any()):
-        raise LavaExportError(f"{name}: decay {float(decay.min()):.4g} ... {float(decay.max()):.4g} must lie in 0 ... 1")
+        raise LavaExportError(
+            f"{name}: decay {float(decay.min()):.4g} ... {float(decay.max()):.4g} must lie in 0 ... 1"
+        )
     mantissa = torch.round(decay * P_SCALE)
     return mantissa.long(), float((mantissa / P_SCALE - decay).abs().max())

@@ -44,7 +44,9 @@ class LayerActivity(NamedTuple):
     v_peak: int
 
 
-def as_network(source: "NetxNetwork | str | PathLike[str] | nn.Module", input_shape: tuple[int, ...] | None) -> NetxNetwork:
+def as_network(
+    source: "NetxNetwork | str | PathLike[str] | nn.Module", input_shape: tuple[int, ...] | None
+) -> NetxNetwork:
     """The integers of a file, of integers already read, or of a module, which is lowered as for an export."""
     if isinstance(source, NetxNetwork):
         return source
@@ -120,7 +122,7 @@ def _run_layer(layer: NetxLayer, s_in: Tensor) -> LayerActivity:
     for t in range(steps):
         drive = a[t] if rec is None else a[t] + s @ rec
         raw = leak(u, retain_i) + 64.0 * drive
-        low, high = (raw.aminmax() if raw.numel() else (u_low, u_high))
+        low, high = raw.aminmax() if raw.numel() else (u_low, u_high)
         u_low, u_high = torch.minimum(u_low, low), torch.maximum(u_high, high)
         if high >= STATE_LIMIT or low < -STATE_LIMIT:
             u = wrap_24bit(raw)
@@ -128,7 +130,7 @@ def _run_layer(layer: NetxLayer, s_in: Tensor) -> LayerActivity:
         else:
             u = raw
         raw = leak(v, retain_v) + u + bias
-        low, high = (raw.aminmax() if raw.numel() else (v_low, v_high))
+        low, high = raw.aminmax() if raw.numel() else (v_low, v_high)
         v_low, v_high = torch.minimum(v_low, low), torch.maximum(v_high, high)
         if high >= STATE_LIMIT or low <= -STATE_LIMIT:
             v = saturate_24bit(raw)

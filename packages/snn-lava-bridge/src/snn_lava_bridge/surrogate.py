@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-from snn_neurons.surrogates.base import Surrogate
 from torch import Tensor
+
+from snn_neurons.surrogates.base import Surrogate
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from snn_base import reset_net, set_step_mode
 from torch import Tensor, nn
 
+from snn_base import reset_net, set_step_mode
 from snn_lava_bridge.blocks import BlockContainer
 from snn_lava_bridge.errors import LavaNotInstalledError
 from snn_lava_bridge.netx_layers import NetxNetwork
@@ -33,9 +33,7 @@ class Divergence(NamedTuple):
     count: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.layer}: first at step {self.step}, sample {self.sample}, neuron {self.neuron}; {self.count} spikes differ"
-        )
+        return f"{self.layer}: first at step {self.step}, sample {self.sample}, neuron {self.neuron}; {self.count} spikes differ"
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,9 @@ def _compare_net(net: nn.Module, layers: list[LayerActivity], spikes: Tensor) ->
 
 def _first(layer: str, mine: Tensor, other: Tensor) -> Divergence | None:
     if mine.shape != other.shape:
-        raise ValueError(f"{layer}: spikes of shape {tuple(mine.shape)} against {tuple(other.shape)}: not the same network")
+        raise ValueError(
+            f"{layer}: spikes of shape {tuple(mine.shape)} against {tuple(other.shape)}: not the same network"
+        )
     differing = (mine != 0) != (other != 0)
     if not bool(differing.any()):
         return None
