@@ -1,5 +1,7 @@
-"""Local learning rules (STDP and others) for spiking neural networks in PyTorch."""
+"""Local learning for spiking networks: exact, batched, fused over time."""
 
-from snn_learning.__about__ import __version__
+from snn_learning import functional
+from snn_learning.homeostasis import AdaptiveThreshold, WinnerTakeAll
+from snn_learning.rules import DiehlCook, Instar, PairSTDP, Rule
 
-__all__ = ["__version__"]
+__all__ = ["AdaptiveThreshold", "DiehlCook", "Instar", "PairSTDP", "Rule", "WinnerTakeAll", "functional"]
