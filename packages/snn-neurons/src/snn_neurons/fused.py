@@ -1,15 +1,104 @@
-"""Running a traced step over a whole sequence."""
+"""One fused call over a sequence, and its place in the graph."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
+
+from snn_neurons.launch import Spec, launch_backward, launch_forward
+from snn_neurons.node_program import active_params, node_program
+from snn_neurons.reference import run_reference
 
 if TYPE_CHECKING:
     from snn_neurons.step_node import StepNode
 
 
+class _Fused(torch.autograd.Function):
+    """Keeps the input, the initial states and a checkpoint every few steps; nothing per step."""
+
+    @staticmethod
+    def forward(ctx: Any, spec: Spec, node: Any, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        n_s = len(spec.program.states)
+        result = launch_forward(spec, x, tensors[:n_s], tensors[n_s:], save=True)
+        ctx.save_for_backward(x, *tensors, *result.saved)
+        ctx.spec, ctx.node, ctx.count = spec, node, len(tensors)
+        ctx.set_materialize_grads(False)
+        if not spec.out_dtype.is_floating_point:
+            ctx.mark_non_differentiable(*result.outs[: spec.program.n_outputs - spec.program.memory_outputs])
+        return (*result.outs, *result.lasts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        spec: Spec = ctx.spec
+        x, *tensors = ctx.saved_tensors[: 1 + ctx.count]
+        n_s, n_o = len(spec.program.states), spec.program.n_outputs
+        if torch.is_grad_enabled():
+            return (None, None, *_differentiable(ctx.node, spec, x, tensors, grads))
+        g = launch_backward(
+            spec,
+            x,
+            tensors[:n_s],
+            tensors[n_s:],
+            ctx.saved_tensors[1 + ctx.count :],
+            grads[:n_o],
+            grads[n_o:],
+            ctx.needs_input_grad[2],
+            ctx.needs_input_grad[3 + n_s :],
+        )
+        return (None, None, g.x, *g.states, *g.params)
+
+
+def _differentiable(
+    node: "StepNode", spec: Spec, x: Tensor, tensors: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """Gradients that can be differentiated again: by the reference loop, with its graph."""
+    from snn_neurons.step_node import named_tuple_type
+
+    n_s = len(spec.program.states)
+    inputs = [x, *tensors]
+    with torch.enable_grad():
+        given = dict(zip(_tensor_names(node), tensors[n_s:], strict=True))
+        default = node._tensor_params(spec.memory_dtype)._asdict()
+        default.update({k: v.to(spec.memory_dtype) for k, v in given.items()})
+        p = named_tuple_type("Params", node.param_names)(**default)
+        outs, last, v_seq = run_reference(node, x, [t.to(spec.memory_dtype) for t in tensors[:n_s]], p)
+        results = [*outs, *([v_seq] if v_seq is not None else []), *last]
+        pairs = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None and r.requires_grad]
+        wanted = [t for t in inputs if t.requires_grad]
+        found = iter(
+            torch.autograd.grad([r for r, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, allow_unused=True)
+        )
+    return [next(found) if t.requires_grad else None for t in inputs]
+
+
+def _tensor_names(node: "StepNode") -> list[str]:
+    return [n for n in active_params(node) if isinstance(getattr(node, n), Tensor)]
+
+
 def run_fused(
     node: "StepNode", x_seq: Tensor, state: list[Tensor], backend: str
 ) -> tuple[tuple[Tensor, ...], list[Tensor], Tensor | None]:
-    """Run ``node`` over ``x_seq [T, N, ...]`` from ``state`` in ``backend``."""
-    raise NotImplementedError(backend)
+    """Run ``node`` over ``x_seq [T, N, ...]`` from ``state`` in ``backend``; as `run_reference`."""
+    program = node_program(node)
+    memory_dtype = node.memory_dtype(x_seq)
+    if not x_seq.dtype.is_floating_point:
+        x_seq = x_seq.to(memory_dtype)
+    scalars: list[float | None] = []
+    tensors = list(state)
+    for name in active_params(node):
+        value = getattr(node, name)
+        scalars.append(value if isinstance(value, float) else None)
+        if isinstance(value, Tensor):
+            tensors.append(value)
+    spec = Spec(program, backend, tuple(scalars), node._out_dtype(x_seq), memory_dtype)
+    if torch.is_grad_enabled() and (x_seq.requires_grad or any([t.requires_grad for t in tensors])):
+        flat = list(_Fused.apply(spec, node, x_seq, *tensors))
+    else:
+        n_s = len(state)
+        result = launch_forward(spec, x_seq, tensors[:n_s], tensors[n_s:], save=False)
+        flat = [*result.outs, *result.lasts]
+    n_o = program.n_outputs
+    outs = flat[: n_o - program.memory_outputs]
+    v_seq = flat[n_o - 1] if program.memory_outputs else None
+    return tuple(outs), flat[n_o:], v_seq

@@ -12,7 +12,7 @@ BACKWARD_BLOCK = 256
 class Variant(NamedTuple):
     """What is fixed when the source is printed; T, the number of neurons, strides and values are run-time arguments.
 
-    Types are C types of the prelude: ``f32``, ``f64``, ``f16``, ``bf16``, ``u8``. ``vector`` tells which parameters
+    Types are C types of the prelude: ``f32``, ``f64``, ``f16``, ``bf16``, ``u8``, ``b8``. ``vector`` tells which parameters
     vary over neurons, ``want`` which need a gradient.
     """
 
@@ -35,6 +35,7 @@ typedef double f64;
 typedef uint16_t f16;
 typedef uint16_t bf16;
 typedef uint8_t u8;
+typedef uint8_t b8;
 #define INLINE static inline __attribute__((always_inline))
 INLINE float bits_f(uint32_t b) { float f; memcpy(&f, &b, 4); return f; }
 INLINE uint32_t f_bits(float f) { uint32_t b; memcpy(&b, &f, 4); return b; }
@@ -44,6 +45,8 @@ INLINE double load_f64(f64 a) { return a; }
 INLINE f64 store_f64(double a) { return a; }
 INLINE float load_u8(u8 a) { return a; }
 INLINE u8 store_u8(float a) { return (u8)(int)a; }
+INLINE float load_b8(b8 a) { return a; }
+INLINE b8 store_b8(float a) { return a != 0.0f; }
 INLINE float load_bf16(bf16 a) { return bits_f((uint32_t)a << 16); }
 INLINE bf16 store_bf16(float a) {
   uint32_t b = f_bits(a);
@@ -151,7 +154,7 @@ _LIBM = ("sqrt", "expm1", "log", "log1p", "sin", "cos", "erf", "atan", "floor", 
 
 def _macros(memory_type: str) -> str:
     f = "f" if memory_type == "f32" else ""
-    lines = [f"typedef {memory_type} F;", f"#define ONE ((F)1)\n#define ZERO ((F)0)"]
+    lines = [f"typedef {memory_type} F;", "#define ONE ((F)1)\n#define ZERO ((F)0)"]
     lines += [f"#define {n.upper()}(a) {n}_{memory_type}(a)" for n in ("exp", "sigmoid", "tanh")]
     lines += [f"#define {n.upper()} {n}{f}" for n in (*_LIBM, "fabs", "rint")]
     return "\n".join(lines)
