@@ -85,3 +85,65 @@ def test_pair_conv(name, update, dtype, golden):
         pair_rule(meta), zero, data["s_pre"].unsqueeze(1), data["s_post"].unsqueeze(1), update=update, geometry=geometry
     )
     torch.testing.assert_close(w, data["delta_w"], atol=TOLERANCE[dtype], rtol=0)
+
+
+@dtypes
+@pytest.mark.parametrize(
+    "name", ["hippocampal_all_to_all_exclude", "visual_all_to_all_pre_first", "visual_nearest_symmetric_exclude"]
+)
+def test_triplet(name, dtype, golden):
+    meta, data = golden(f"triplet_{name}", dtype)
+    preset = f"{meta['preset']}_{'nearest' if meta['scheme'] == 'nearest_symmetric' else 'all_to_all'}"
+    rule = sl.TripletSTDP(preset, coincidence=meta["coincidence"], w_min=meta["w_min"], w_max=meta["w_max"])
+    for key in ("tau_x", "tau_y", "a2_plus", "a3_plus", "a2_minus", "a3_minus", "tau_plus", "tau_minus"):
+        assert getattr(rule, key) == meta[key]  # the presets are the published values
+    sides = {"r1": "pre", "r2": "pre", "o1": "post", "o2": "post"}
+    follow(rule, data, dtype, states={k: (k, side) for k, side in sides.items()})
+
+
+@dtypes
+def test_clopath(dtype, golden):
+    meta, data = golden("clopath", dtype)
+    names = ("a_ltd", "a_ltp", "theta_minus", "theta_plus", "tau_minus", "tau_plus", "tau_x", "dt", "w_min", "w_max")
+    rule = sl.ClopathSTDP(**{k: meta[k] for k in names}, u_rest=meta["u_init"])
+    follow(rule, data, dtype, states={"x_bar": ("xb", "pre")}, post="u")
+
+
+@dtypes
+def test_vogels(dtype, golden):
+    meta, data = golden("vogels_pre_first", dtype)
+    for coincidence in ("pre_first", "post_first"):
+        names = ("lr", "alpha", "tau", "dt", "w_min", "w_max")
+        follow(sl.VogelsSTDP(**{k: meta[k] for k in names}, coincidence=coincidence), data, dtype)
+
+
+@dtypes
+@pytest.mark.parametrize("eligibility", ["per_sample", "shared"])
+@pytest.mark.parametrize("name", ["next_norm_include", "same_raw_include"])
+def test_reward(name, eligibility, dtype, golden):
+    meta, data = golden(f"reward_{name}", dtype)
+    rule = sl.RewardModulated(
+        pair_rule(meta),
+        lr=meta["lr"],
+        tau_e=meta["tau_e"],
+        normalised=meta["e_normalised"],
+        timing=meta["reward_timing"],
+        eligibility=eligibility,
+    )
+    w, state = data["w0"], None
+    for t, reward in enumerate(data["reward"]):
+        w, state = F.step(rule, w, data["s_pre"][t : t + 1], data["s_post"][t : t + 1], state, reward=reward)
+        elig = state["eligibility"].reshape(w.shape)
+        torch.testing.assert_close(w, data["w"][t], atol=TOLERANCE[dtype], rtol=0)
+        torch.testing.assert_close(elig, data["elig"][t], atol=TOLERANCE[dtype], rtol=0)
+
+
+@dtypes
+@pytest.mark.parametrize("name", ["depressing", "facilitating"])
+def test_short_term(name, dtype, golden):
+    meta, data = golden(f"stp_{name}", dtype)
+    module = sl.TsodyksMarkram(U=meta["U"], tau_f=meta["tau_f"], tau_d=meta["tau_d"])
+    for t, s in enumerate(data["s_pre"]):
+        release = module(s.unsqueeze(0))[0]
+        for ours, theirs in ((release, "release"), (module.u[0], "u"), (module.x[0], "x")):
+            torch.testing.assert_close(ours, data[theirs][t], atol=TOLERANCE[dtype], rtol=0)

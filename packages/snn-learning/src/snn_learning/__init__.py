@@ -1,7 +1,46 @@
 """Local learning for spiking networks: exact, batched, fused over time."""
 
 from snn_learning import functional
+from snn_learning.__about__ import __version__
 from snn_learning.homeostasis import AdaptiveThreshold, WinnerTakeAll
-from snn_learning.rules import DiehlCook, Instar, PairSTDP, Rule
+from snn_learning.rules import (
+    BCM,
+    MSTDP,
+    MSTDPET,
+    RSTDP,
+    TRIPLET_PRESETS,
+    ClopathSTDP,
+    DiehlCook,
+    Hebb,
+    Instar,
+    Oja,
+    PairSTDP,
+    RewardModulated,
+    Rule,
+    TripletSTDP,
+    VogelsSTDP,
+)
+from snn_learning.short_term import TsodyksMarkram
 
-__all__ = ["AdaptiveThreshold", "DiehlCook", "Instar", "PairSTDP", "Rule", "WinnerTakeAll", "functional"]
+__all__ = [
+    "BCM",
+    "MSTDP",
+    "MSTDPET",
+    "RSTDP",
+    "TRIPLET_PRESETS",
+    "AdaptiveThreshold",
+    "ClopathSTDP",
+    "DiehlCook",
+    "Hebb",
+    "Instar",
+    "Oja",
+    "PairSTDP",
+    "RewardModulated",
+    "Rule",
+    "TripletSTDP",
+    "TsodyksMarkram",
+    "VogelsSTDP",
+    "WinnerTakeAll",
+    "__version__",
+    "functional",
+]

@@ -5,6 +5,7 @@ from snn_learning.functional.geometry import ConvGeometry, Geometry, LinearGeome
 from snn_learning.functional.homeostasis import adaptive_threshold_step, normalize_weights, synaptic_scaling
 from snn_learning.functional.reward import reward_to_go
 from snn_learning.functional.rule import Change, Rule, State, Term
+from snn_learning.functional.short_term import ShortTermState, tsodyks_markram_step
 from snn_learning.functional.traces import decay_factor, nearest_trace, reverse_trace, trace
 from snn_learning.functional.update import Update, sequence, step
 
@@ -14,6 +15,7 @@ __all__ = [
     "Geometry",
     "LinearGeometry",
     "Rule",
+    "ShortTermState",
     "State",
     "Term",
     "Update",
@@ -27,5 +29,6 @@ __all__ = [
     "step",
     "synaptic_scaling",
     "trace",
+    "tsodyks_markram_step",
     "winner_take_all",
 ]
