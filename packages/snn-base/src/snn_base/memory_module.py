@@ -1,7 +1,7 @@
 """The core of every stateful layer: a module whose memories live from one time step to the next."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -21,8 +21,9 @@ class MemoryModule(StepModule):
     that step repeated. A subclass registers its memories and writes `single_step_forward`; where a fused form of the
     sequence exists it overrides `multi_step_forward` as well.
 
-    A memory is an ordinary attribute. It is neither a parameter nor a buffer, follows ``.to()``, ``deepcopy`` and
-    ``pickle``, and must be assigned, never changed in place, so that no tensor already returned ever changes.
+    A memory reads and is assigned as an attribute. It is neither a parameter nor a buffer, follows ``.to()``,
+    ``deepcopy`` and ``pickle``, and must be assigned, never changed in place, so that no tensor already returned ever
+    changes.
 
     Args:
         step_mode: ``"s"`` for inputs ``[N, ...]``, ``"m"`` for ``[T, N, ...]``.
@@ -42,6 +43,7 @@ class MemoryModule(StepModule):
 
     def __init__(self, step_mode: StepMode = "s") -> None:
         super().__init__(step_mode)
+        self._memory_values: dict[str, MemoryValue] = {}
         self._memory_defaults: dict[str, MemoryDefault] = {}
         self._persistent_memories: set[str] = set()
         self._checked_shape: tuple[int, ...] | None = None
@@ -69,17 +71,33 @@ class MemoryModule(StepModule):
             raise ValueError(f"{owner}.register_memory: {name!r} is already an attribute; choose another name")
         if type(value) is int:
             value = float(value)
-        if not (value is None or isinstance(value, float | Tensor) or callable(value)):
-            raise TypeError(  # type: ignore[unreachable]
+        given = cast(object, value)  # whatever the annotation says
+        if not (given is None or isinstance(given, float | Tensor) or callable(given)):
+            raise TypeError(
                 f"{owner}.register_memory: value of {name!r} must be a float, a tensor, a callable or None, "
-                f"got {type(value).__name__}"
+                f"got {type(given).__name__}"
             )
         if isinstance(value, Tensor):
             value = value.detach().clone()
         self._memory_defaults[name] = value
         if persistent:
             self._persistent_memories.add(name)
-        setattr(self, name, _initial(value))
+        self._memory_values[name] = _initial(value)
+
+    # Values live in a dict and not in __dict__: while compiling, an attribute assigned before and after a scan would
+    # keep the earlier value.
+    def __getattr__(self, name: str) -> Any:
+        values = self.__dict__.get("_memory_values")
+        if values is not None and name in values:
+            return values[name]
+        return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        values = self.__dict__.get("_memory_values")
+        if values is not None and name in values:
+            values[name] = value
+        else:
+            super().__setattr__(name, value)
 
     @property
     def memory_names(self) -> tuple[str, ...]:
@@ -89,7 +107,7 @@ class MemoryModule(StepModule):
     @property
     def memories(self) -> dict[str, MemoryValue]:
         """The memories as they are now, by name."""
-        return {name: getattr(self, name) for name in self._memory_defaults}
+        return dict(self._memory_values)
 
     def set_memories(self, values: Mapping[str, MemoryValue]) -> None:
         """Assign several memories; they are checked against the next input."""
@@ -256,9 +274,11 @@ class MemoryModule(StepModule):
     def __getstate__(self) -> dict[str, Any]:
         # deepcopy and pickle refuse tensors inside a graph; a copy starts with the same values and no past.
         state = self.__dict__.copy()
-        for name in self._memory_defaults:
-            if isinstance(state[name], Tensor) and state[name] is not self._memory_defaults[name]:
-                state[name] = state[name].detach()
+        values = dict(self._memory_values)
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value is not self._memory_defaults[name]:
+                values[name] = value.detach()
+        state["_memory_values"] = values
         return state
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
