@@ -1,6 +1,43 @@
 """The neurons."""
 
-from snn_neurons.nodes.if_node import IFNode
-from snn_neurons.nodes.lif_node import LIFNode
+from snn_neurons.nodes.adaptive import AdaptiveLIFNode, AdExNode, ComplementaryLIFNode, IzhikevichNode
+from snn_neurons.nodes.gated import GatedLIFNode
+from snn_neurons.nodes.graded import BurstNode, IntegerLIFNode, SignedIFNode, TernaryLIFNode
+from snn_neurons.nodes.lif import IFNode, KLIFNode, LIAFNode, LIFNode, ParametricLIFNode
+from snn_neurons.nodes.nonlinear import EIFNode, QIFNode
+from snn_neurons.nodes.online import OTTTLIFNode, OTTTSequential, SLTTLIFNode, trace_gradient
+from snn_neurons.nodes.parallel import PSN, MaskedPSN, SlidingPSN
+from snn_neurons.nodes.readout import LeakyIntegrator
+from snn_neurons.nodes.resonate import ResonateAndFireNode
+from snn_neurons.nodes.synaptic import AlphaLIFNode, CubaLIFNode, SynapticLIFNode
 
-__all__ = ["IFNode", "LIFNode"]
+__all__ = [
+    "PSN",
+    "AdExNode",
+    "AdaptiveLIFNode",
+    "AlphaLIFNode",
+    "BurstNode",
+    "ComplementaryLIFNode",
+    "CubaLIFNode",
+    "EIFNode",
+    "GatedLIFNode",
+    "IFNode",
+    "IntegerLIFNode",
+    "IzhikevichNode",
+    "KLIFNode",
+    "LIAFNode",
+    "LIFNode",
+    "LeakyIntegrator",
+    "MaskedPSN",
+    "OTTTLIFNode",
+    "OTTTSequential",
+    "ParametricLIFNode",
+    "QIFNode",
+    "ResonateAndFireNode",
+    "SLTTLIFNode",
+    "SignedIFNode",
+    "SlidingPSN",
+    "SynapticLIFNode",
+    "TernaryLIFNode",
+    "trace_gradient",
+]

@@ -65,12 +65,13 @@ class Surrogate:
     """
 
     learnable_fields: ClassVar[tuple[str, ...]] = ()
+    positive_fields: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.metadata.get("positive") and not isinstance(value, Tensor) and not value > 0:
-                raise ValueError(f"{type(self).__name__}: {field.name} must be above 0, got {value!r}")
+        for name in self.positive_fields:
+            value = getattr(self, name)
+            if not isinstance(value, Tensor) and not value > 0:
+                raise ValueError(f"{type(self).__name__}: {name} must be above 0, got {value!r}")
 
     def __call__(self, u: Tensor) -> Tensor:
         fields = []
@@ -94,7 +95,7 @@ class Surrogate:
         raise NotImplementedError(f"{type(self).__name__} must define derivative(u)")
 
     def field_derivative(self, name: str, u: Tensor) -> Tensor:
-        """The derivative of the smooth function behind `derivative` by its field ``name``, for a field to be learned."""
+        """The derivative, by its field ``name``, of the smooth function behind `derivative`; for fields to be learned."""
         raise NotImplementedError(f"{type(self).__name__} must define field_derivative(name, u) to learn {name!r}")
 
     @property
@@ -115,22 +116,18 @@ class Surrogate:
 
 @dataclasses.dataclass(frozen=True)
 class ScaledSurrogate(Surrogate):
-    """A surrogate ``F'(alpha u) alpha``, the derivative of ``F(alpha u)``: ``alpha`` is its sharpness and can be learned.
+    """A surrogate ``alpha F'(alpha u)``, the derivative of ``F(alpha u)``: its sharpness ``alpha`` can be learned.
 
     The gradient of ``alpha`` is that of ``F(alpha u)``, which is ``u derivative(u) / alpha``.
     """
 
-    alpha: float | Tensor = dataclasses.field(default=1.0, metadata={"positive": True})
+    alpha: float | Tensor = 1.0
 
     learnable_fields: ClassVar[tuple[str, ...]] = ("alpha",)
+    positive_fields: ClassVar[tuple[str, ...]] = ("alpha",)
 
     def field_derivative(self, name: str, u: Tensor) -> Tensor:
         return u * self.derivative(u) / self.alpha
-
-
-def positive(default: float) -> Any:
-    """A dataclass field that must be above 0 where it is a number."""
-    return dataclasses.field(default=default, metadata={"positive": True})
 
 
 def _with(surrogate: Surrogate, fields: Any) -> Surrogate:

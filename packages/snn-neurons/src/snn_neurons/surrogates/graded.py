@@ -1,11 +1,12 @@
 """Relatives of the spike function that emit several spikes in one step."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from snn_neurons.surrogates.base import Surrogate, positive
+from snn_neurons.surrogates.base import Surrogate
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,9 @@ class RoundClip(Surrogate):
     Energy-efficient Object Detection", ECCV 2024, arXiv:2407.20708.
     """
 
-    levels: int = positive(4)
+    levels: int = 4
+
+    positive_fields: ClassVar[tuple[str, ...]] = ("levels",)
 
     def spike(self, u: Tensor) -> Tensor:
         return torch.round(torch.clamp(u, 0.0, float(self.levels)))
@@ -29,7 +32,9 @@ class RoundClip(Surrogate):
 class FloorClip(Surrogate):
     """``clip(floor(u), 0, levels)`` forward; 1 where ``0 <= u < levels + 1``, else 0, backward."""
 
-    levels: int = positive(5)
+    levels: int = 5
+
+    positive_fields: ClassVar[tuple[str, ...]] = ("levels",)
 
     def spike(self, u: Tensor) -> Tensor:
         return torch.clamp(torch.floor(u), 0.0, float(self.levels))

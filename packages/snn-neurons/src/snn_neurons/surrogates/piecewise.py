@@ -1,11 +1,12 @@
 """Surrogates whose derivative is made of straight pieces."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from snn_neurons.surrogates.base import ScaledSurrogate, Surrogate, positive
+from snn_neurons.surrogates.base import ScaledSurrogate, Surrogate
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class PiecewiseQuadratic(ScaledSurrogate):
     arXiv:1603.08270.
     """
 
-    alpha: float | Tensor = positive(1.0)
+    alpha: float | Tensor = 1.0
 
     def derivative(self, u: Tensor) -> Tensor:
         return self.alpha * torch.relu(1 - self.alpha * u.abs())
@@ -30,8 +31,10 @@ class Triangle(Surrogate):
     arXiv:1803.09574.
     """
 
-    width: float | Tensor = positive(1.0)
-    height: float | Tensor = positive(0.3)
+    width: float | Tensor = 1.0
+    height: float | Tensor = 0.3
+
+    positive_fields: ClassVar[tuple[str, ...]] = ("width", "height")
 
     def derivative(self, u: Tensor) -> Tensor:
         return self.height * torch.relu(1 - u.abs() / self.width)
@@ -45,7 +48,7 @@ class Rectangle(ScaledSurrogate):
     arXiv:1706.02609.
     """
 
-    alpha: float | Tensor = positive(1.0)
+    alpha: float | Tensor = 1.0
 
     def derivative(self, u: Tensor) -> Tensor:
         return self.alpha * (self.alpha * u.abs() < 0.5).to(u.dtype)

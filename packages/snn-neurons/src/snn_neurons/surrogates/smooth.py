@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from snn_neurons.surrogates.base import ScaledSurrogate, Surrogate, positive
+from snn_neurons.surrogates.base import ScaledSurrogate, Surrogate
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class ATan(ScaledSurrogate):
     Fang et al., "Incorporating Learnable Membrane Time Constant...", ICCV 2021, arXiv:2007.05785.
     """
 
-    alpha: float | Tensor = positive(2.0)
+    alpha: float | Tensor = 2.0
 
     def derivative(self, u: Tensor) -> Tensor:
         z = (math.pi / 2 * self.alpha) * u
@@ -26,10 +26,12 @@ class ATan(ScaledSurrogate):
 
 @dataclass(frozen=True)
 class ArcTan(Surrogate):
-    """``scale / (1 + (slope u)^2)``, an arc tangent with its height set apart from its width; height 1/pi by default."""
+    """``scale / (1 + (slope u)^2)``, of height and width set apart, as other libraries write it."""
 
-    slope: float | Tensor = positive(math.pi)
-    scale: float | Tensor = positive(1 / math.pi)
+    slope: float | Tensor = math.pi
+    scale: float | Tensor = 1 / math.pi
+
+    positive_fields: ClassVar[tuple[str, ...]] = ("slope", "scale")
 
     def derivative(self, u: Tensor) -> Tensor:
         z = self.slope * u
@@ -40,7 +42,7 @@ class ArcTan(Surrogate):
 class Sigmoid(ScaledSurrogate):
     """``alpha s (1 - s)`` with ``s = sigmoid(alpha u)``, of area 1."""
 
-    alpha: float | Tensor = positive(4.0)
+    alpha: float | Tensor = 4.0
 
     def derivative(self, u: Tensor) -> Tensor:
         s = torch.sigmoid(self.alpha * u)
@@ -51,7 +53,7 @@ class Sigmoid(ScaledSurrogate):
 class FastSigmoid(ScaledSurrogate):
     """``alpha / (2 (1 + alpha |u|)^2)``, of area 1: the derivative of ``(1 + alpha u / (1 + alpha |u|)) / 2``."""
 
-    alpha: float | Tensor = positive(2.0)
+    alpha: float | Tensor = 2.0
 
     def derivative(self, u: Tensor) -> Tensor:
         z = 1 + self.alpha * u.abs()
@@ -65,8 +67,9 @@ class SuperSpike(Surrogate):
     Zenke and Ganguli, "SuperSpike", Neural Computation 2018, arXiv:1705.11146.
     """
 
-    beta: float | Tensor = positive(10.0)
+    beta: float | Tensor = 10.0
 
+    positive_fields: ClassVar[tuple[str, ...]] = ("beta",)
     learnable_fields: ClassVar[tuple[str, ...]] = ("beta",)
 
     def derivative(self, u: Tensor) -> Tensor:
@@ -81,7 +84,7 @@ class SuperSpike(Surrogate):
 class Erf(ScaledSurrogate):
     """``alpha / sqrt(pi) exp(-(alpha u)^2)``, of area 1: the derivative of ``(1 + erf(alpha u)) / 2``."""
 
-    alpha: float | Tensor = positive(2.0)
+    alpha: float | Tensor = 2.0
 
     def derivative(self, u: Tensor) -> Tensor:
         z = self.alpha * u
@@ -92,8 +95,10 @@ class Erf(ScaledSurrogate):
 class Gaussian(Surrogate):
     """``scale N(u; 0, sigma^2)`` with ``N`` the normal density."""
 
-    sigma: float | Tensor = positive(0.5)
-    scale: float | Tensor = positive(1.0)
+    sigma: float | Tensor = 0.5
+    scale: float | Tensor = 1.0
+
+    positive_fields: ClassVar[tuple[str, ...]] = ("sigma", "scale")
 
     def derivative(self, u: Tensor) -> Tensor:
         return self.scale * _normal(u, 0.0, self.sigma)
@@ -107,10 +112,12 @@ class MultiGaussian(Surrogate):
     spiking recurrent neural networks", Nature Machine Intelligence 2021, arXiv:2103.12593.
     """
 
-    sigma: float | Tensor = positive(0.5)
+    sigma: float | Tensor = 0.5
     h: float | Tensor = 0.15
-    s: float | Tensor = positive(6.0)
-    scale: float | Tensor = positive(0.5)
+    s: float | Tensor = 6.0
+    scale: float | Tensor = 0.5
+
+    positive_fields: ClassVar[tuple[str, ...]] = ("sigma", "s", "scale")
 
     def derivative(self, u: Tensor) -> Tensor:
         wide = self.s * self.sigma
@@ -125,7 +132,7 @@ class PiecewiseExp(ScaledSurrogate):
     Neftci et al., "Surrogate Gradient Learning in Spiking Neural Networks", 2019, arXiv:1901.09948.
     """
 
-    alpha: float | Tensor = positive(1.0)
+    alpha: float | Tensor = 1.0
 
     def derivative(self, u: Tensor) -> Tensor:
         return (self.alpha / 2) * torch.exp(-self.alpha * u.abs())
@@ -138,8 +145,10 @@ class Slayer(Surrogate):
     Shrestha and Orchard, "SLAYER: Spike Layer Error Reassignment in Time", NeurIPS 2018, arXiv:1810.08646.
     """
 
-    scale: float | Tensor = positive(1.0)
-    tau: float | Tensor = positive(1.0)
+    scale: float | Tensor = 1.0
+    tau: float | Tensor = 1.0
+
+    positive_fields: ClassVar[tuple[str, ...]] = ("scale", "tau")
 
     def derivative(self, u: Tensor) -> Tensor:
         return self.scale * torch.exp(-u.abs() / self.tau)
