@@ -2,7 +2,8 @@
 
 from snn_learning import functional
 from snn_learning.__about__ import __version__
-from snn_learning.homeostasis import AdaptiveThreshold, WinnerTakeAll
+from snn_learning.homeostasis import AdaptiveThreshold, SynapticScaling, WinnerTakeAll
+from snn_learning.learner import Learner
 from snn_learning.rules import (
     BCM,
     MSTDP,
@@ -21,6 +22,7 @@ from snn_learning.rules import (
     VogelsSTDP,
 )
 from snn_learning.short_term import TsodyksMarkram
+from snn_learning.stdp_learner import STDPLearner
 
 __all__ = [
     "BCM",
@@ -33,10 +35,13 @@ __all__ = [
     "DiehlCook",
     "Hebb",
     "Instar",
+    "Learner",
     "Oja",
     "PairSTDP",
     "RewardModulated",
     "Rule",
+    "STDPLearner",
+    "SynapticScaling",
     "TripletSTDP",
     "TsodyksMarkram",
     "VogelsSTDP",

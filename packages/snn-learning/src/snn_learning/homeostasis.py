@@ -3,12 +3,12 @@
 from typing import Literal
 
 import torch
-from snn_base import StepModule
 from torch import Tensor, nn
 
+from snn_base import StepModule
 from snn_learning.functional.checks import check_choice
 from snn_learning.functional.competition import winner_take_all
-from snn_learning.functional.homeostasis import adaptive_threshold_step
+from snn_learning.functional.homeostasis import adaptive_threshold_step, synaptic_scaling
 from snn_learning.functional.traces import decay_factor
 
 
@@ -97,7 +97,7 @@ class WinnerTakeAll(StepModule):
         scores = s if scores is None else scores
         if self.step_mode == "s":
             return self._keep(s, scores)
-        return self._keep(s.flatten(0, 1), scores.flatten(0, 1)).unflatten(0, s.shape[:2])
+        return self._keep(s.flatten(0, 1), scores.flatten(0, 1)).view_as(s)
 
     def _keep(self, s: Tensor, scores: Tensor) -> Tensor:
         generator = self.generator if self.training else None
@@ -106,3 +106,52 @@ class WinnerTakeAll(StepModule):
 
     def extra_repr(self) -> str:
         return f"k={self.k}, scope={self.scope!r}, {super().extra_repr()}"
+
+
+class SynapticScaling(nn.Module):
+    """Pulls the rates of postsynaptic neurons to a target by scaling all their incoming weights.
+
+    ::
+
+        rate <- rate + (mean s - rate) * (1 - exp(-dt / tau)),     w[j] <- w[j] * (1 + lr * (target_rate - rate[j]))
+
+    Args:
+        features: number of postsynaptic neurons, or of output channels.
+        target_rate: wanted activity in spikes per step.
+        lr: strength of one application.
+        tau: time constant of the running rate in ms.
+        dt: duration of a step in ms.
+
+    Raises:
+        ValueError: a negative time constant.
+
+    References:
+        Turrigiano, Leslie, Desai, Rutherford, Nelson 1998.
+    """
+
+    rate: Tensor
+
+    def __init__(
+        self, features: int, *, target_rate: float = 0.02, lr: float = 0.1, tau: float = 1000.0, dt: float = 1.0
+    ) -> None:
+        super().__init__()
+        decay_factor(tau, dt)
+        self.target_rate, self.lr, self.tau, self.dt = target_rate, lr, tau, dt
+        self.register_buffer("rate", torch.full((features,), target_rate))
+
+    @torch.no_grad()
+    def observe(self, s_seq: Tensor) -> None:
+        """Follow the activity ``[T, N, features]`` or ``[T, N, channels, ...]``."""
+        mean = s_seq.to(self.rate.dtype).flatten(3).mean(3) if s_seq.dim() > 3 else s_seq.to(self.rate.dtype)
+        if mean.dim() != 3 or mean.shape[2] != self.rate.shape[0]:
+            raise ValueError(f"activity {tuple(s_seq.shape)} does not have {self.rate.shape[0]} features in dim 2")
+        rate, decay = self.rate, decay_factor(self.tau, self.dt)
+        for step_mean in mean.mean(1):
+            rate = decay * rate + (1.0 - decay) * step_mean
+        self.rate = rate
+
+    def forward(self, w: Tensor) -> Tensor:
+        return synaptic_scaling(w, self.rate.to(w.dtype), self.target_rate, lr=self.lr)
+
+    def extra_repr(self) -> str:
+        return f"{self.rate.shape[0]}, target_rate={self.target_rate}, lr={self.lr}, tau={self.tau}"

@@ -3,9 +3,9 @@
 from typing import Literal
 
 import torch
-from snn_base import MemoryModule
 from torch import Tensor
 
+from snn_base import MemoryModule
 from snn_learning.functional.checks import check_binary, check_choice
 from snn_learning.functional.short_term import ShortTermState, tsodyks_markram_step
 from snn_learning.functional.traces import decay_factor
@@ -37,7 +37,7 @@ class TsodyksMarkram(MemoryModule):
     def __init__(
         self,
         *,
-        U: float = 0.5,  # noqa: N803 - the name in every paper
+        U: float = 0.5,
         tau_f: float = 50.0,
         tau_d: float = 200.0,
         rest: Literal["zero", "U"] = "zero",

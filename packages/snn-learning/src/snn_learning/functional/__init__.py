@@ -7,7 +7,7 @@ from snn_learning.functional.reward import reward_to_go
 from snn_learning.functional.rule import Change, Rule, State, Term
 from snn_learning.functional.short_term import ShortTermState, tsodyks_markram_step
 from snn_learning.functional.traces import decay_factor, nearest_trace, reverse_trace, trace
-from snn_learning.functional.update import Update, sequence, step
+from snn_learning.functional.update import Update, change, sequence, step
 
 __all__ = [
     "Change",
@@ -20,6 +20,7 @@ __all__ = [
     "Term",
     "Update",
     "adaptive_threshold_step",
+    "change",
     "decay_factor",
     "nearest_trace",
     "normalize_weights",

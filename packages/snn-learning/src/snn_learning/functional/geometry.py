@@ -45,7 +45,7 @@ def check_steps(pre: Tensor, post: Tensor) -> None:
 
 @dataclass(frozen=True)
 class LinearGeometry:
-    """Full connection, weight ``[N_post, N_pre]``; activities are ``[T, N, ..., features]``, further dims are positions."""
+    """Full connection, weight ``[N_post, N_pre]``; activities are ``[T, N, ..., features]``."""
 
     def outer(self, post: Tensor, pre: Factor) -> Tensor:
         post = post.flatten(0, -2)
@@ -139,7 +139,5 @@ class ConvGeometry:
 
 def conv_padding(pre: Tensor, reversed_padding: list[int], mode: str) -> Tensor:
     """Pad the last dims of ``[T, N, C, ...]`` as `torch.nn` convolutions do for a padding mode other than zeros."""
-    folded = pre.flatten(0, 1)
-    if mode == "zeros":
-        return nnf.pad(folded, reversed_padding).unflatten(0, pre.shape[:2])
-    return nnf.pad(folded, reversed_padding, mode=mode).unflatten(0, pre.shape[:2])
+    padded = nnf.pad(pre.flatten(0, 1), reversed_padding, mode="constant" if mode == "zeros" else mode)
+    return padded.reshape(*pre.shape[:2], *padded.shape[1:])

@@ -61,6 +61,10 @@ class Rule(nn.Module):
         """Return the state before the first step, for one step ``pre`` ``[N, *pre]`` and ``post`` ``[N, *post]``."""
         return {}
 
+    def fresh_value(self, name: str) -> float:
+        """Return the value that the state ``name`` has before the first step."""
+        return 0.0
+
     def check(self, pre: Tensor, post: Tensor) -> None:
         """Raise ``ValueError`` where the sequences hold values that the rule has no meaning for."""
 
@@ -75,7 +79,7 @@ class Rule(nn.Module):
     def changes(
         self, w: Tensor, pre: Tensor, post: Tensor, state: State, *, geometry: Geometry, reward: Tensor | None = None
     ) -> tuple[list[Change], State]:
-        """Return the changes that the steps ``[T, N, ...]`` call for at the frozen weight ``w``, and the state after."""
+        """Return the changes that the steps ``[T, N, ...]`` call for at the weight ``w``, and the state after."""
         form = self.terms if pre.shape[0] == 1 else self.window_terms
         terms, state = form(pre, post, state)
         return [Change(term.gain, geometry.outer(term.post, term.pre)) for term in terms], state
@@ -91,7 +95,7 @@ class Rule(nn.Module):
 
 def evaluate(gain: Gain, w: Tensor) -> float | Tensor:
     """Return the gain at the weight ``w``."""
-    return gain(w) if callable(gain) and not isinstance(gain, Tensor) else gain  # type: ignore[return-value]
+    return gain(w) if callable(gain) and not isinstance(gain, Tensor) else gain
 
 
 def scaled(gain: Gain, factor: float) -> Gain:

@@ -18,7 +18,7 @@ def tsodyks_markram_step(
     s: Tensor,
     state: ShortTermState,
     *,
-    U: float,  # noqa: N803 - the name in every paper
+    U: float,
     tau_f: float,
     tau_d: float,
     rest: Literal["zero", "U"] = "zero",

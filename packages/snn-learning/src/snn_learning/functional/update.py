@@ -107,29 +107,77 @@ def sequence(
     check_choice(update, "update", ("stepwise", "window"))
     check_choice(batch_reduction, "batch_reduction", ("mean", "sum", "minibatch_invariant"))
     geometry = LinearGeometry() if geometry is None else geometry
-    dtype = compute_dtype(w)
-    pre, post = pre.to(dtype), post.to(dtype)
-    geometry.check(pre, post, w)
-    rule.check(pre, post)
-    if mask is not None and mask.shape != w.shape:
-        raise ValueError(f"mask must have the shape of the weight, {tuple(w.shape)}, got {tuple(mask.shape)}")
+    pre, post, state, rewards = _checked(rule, w, pre, post, state, reward, geometry, mask)
     steps, batch = pre.shape[:2]
     if update == "window" and rule.sequential and steps > 1:
         raise ValueError("a rule with order='sequential' acts twice within each step; use update='stepwise'")
-    rewards = _expand_reward(rule, reward, steps, batch, post)
-    if steps == 0:
-        return Update(w, {} if state is None else state)
-    if state is None:
-        state = rule.initial_state(pre[0], post[0], geometry)
-    else:
-        _check_state(rule, state, pre[0], post[0], geometry)
-    width = steps if update == "window" else 1
+    dtype = compute_dtype(w)
+    width = max(steps, 1) if update == "window" else 1
     for t in range(0, steps, width):
         now = slice(t, t + width)
         r = None if rewards is None else rewards[now]
         changes, state = rule.changes(w.to(dtype), pre[now], post[now], state, geometry=geometry, reward=r)
         w = apply_changes(rule, w, changes, batch=batch, batch_reduction=batch_reduction, mask=mask)
     return Update(w, state)
+
+
+def change(
+    rule: Rule,
+    w: Tensor,
+    pre: Tensor,
+    post: Tensor,
+    state: State | None = None,
+    *,
+    reward: Reward | None = None,
+    geometry: Geometry | None = None,
+    batch_reduction: Literal["mean", "sum"] = "mean",
+    mask: Tensor | None = None,
+) -> Update:
+    """Return what a window of ``T`` steps would add to the weight, before bounds, and the state after it.
+
+    Arguments and errors are those of `sequence`; the weight is that of the start of the window throughout.
+    """
+    check_choice(batch_reduction, "batch_reduction", ("mean", "sum"))
+    geometry = LinearGeometry() if geometry is None else geometry
+    pre, post, state, rewards = _checked(rule, w, pre, post, state, reward, geometry, mask)
+    if rule.sequential:
+        raise ValueError("a rule with order='sequential' acts twice within each step and has no single change")
+    if pre.shape[0] == 0:
+        return Update(torch.zeros_like(w), state)
+    frozen = w.to(compute_dtype(w))
+    changes, state = rule.changes(frozen, pre, post, state, geometry=geometry, reward=rewards)
+    dw = total_change(changes, frozen, 1.0 if batch_reduction == "sum" else 1.0 / pre.shape[1]).to(w.dtype)
+    return Update(dw if mask is None else torch.where(mask != 0, dw, torch.zeros_like(dw)), state)
+
+
+def _checked(
+    rule: Rule,
+    w: Tensor,
+    pre: Tensor,
+    post: Tensor,
+    state: State | None,
+    reward: Reward | None,
+    geometry: Geometry,
+    mask: Tensor | None,
+) -> tuple[Tensor, Tensor, State, Tensor | None]:
+    """Check everything and return activity, state and reward as rules take them."""
+    dtype = compute_dtype(w)
+    if not dtype.is_floating_point:
+        raise TypeError(f"the weight must have a floating dtype, got {w.dtype}")
+    pre, post = pre.to(dtype), post.to(dtype)
+    geometry.check(pre, post, w)
+    if pre.shape[1] == 0:
+        raise ValueError(f"the batch is empty: activity has shape {tuple(pre.shape)} = [T, N, ...]")
+    rule.check(pre, post)
+    if mask is not None and mask.shape != w.shape:
+        raise ValueError(f"mask must have the shape of the weight, {tuple(w.shape)}, got {tuple(mask.shape)}")
+    rewards = _expand_reward(rule, reward, pre.shape[0], pre.shape[1], post)
+    like = (pre.new_zeros(pre.shape[1:]), post.new_zeros(post.shape[1:]))
+    fresh = rule.initial_state(*like, geometry)
+    if state is None:
+        return pre, post, fresh, rewards
+    _check_state(rule, state, fresh)
+    return pre, post, state, rewards
 
 
 def apply_changes(
@@ -171,8 +219,7 @@ def compute_dtype(w: Tensor) -> torch.dtype:
     return torch.float32 if w.dtype in (torch.float16, torch.bfloat16) else w.dtype
 
 
-def _check_state(rule: Rule, state: State, pre: Tensor, post: Tensor, geometry: Geometry) -> None:
-    fresh = rule.initial_state(pre, post, geometry)
+def _check_state(rule: Rule, state: State, fresh: State) -> None:
     if state.keys() != fresh.keys():
         raise ValueError(f"state of {type(rule).__name__} must have {sorted(fresh)}, got {sorted(state)}")
     for name, value in fresh.items():

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from snn_learning.functional.checks import check_binary, check_choice
 from snn_learning.functional.geometry import Geometry, LinearGeometry
-from snn_learning.functional.traces import decay_factor, last_trace, nearest_trace, previous, reverse_trace, trace
 from snn_learning.functional.rule import Change, Gain, Rule, State, Term, is_number
+from snn_learning.functional.traces import decay_factor, last_trace, nearest_trace, previous, reverse_trace, trace
 from snn_learning.rules.dependence import Dependence, weight_gains
 
 Scheme = Literal["all_to_all", "nearest_symmetric", "nearest_pre_centred", "nearest_reduced"]
@@ -108,7 +108,9 @@ class PairSTDP(Rule):
         if not self.per_synapse:
             return {"x_pre": torch.zeros_like(pre), "x_post": torch.zeros_like(post)}
         if not isinstance(geometry, LinearGeometry) or pre.dim() != 2:
-            raise ValueError(f"scheme={self.scheme!r} keeps a trace per synapse and needs a linear synapse and [T, N, F]")
+            raise ValueError(
+                f"scheme={self.scheme!r} keeps a trace per synapse and needs a linear synapse and [T, N, F]"
+            )
         per_synapse = pre.new_zeros(pre.shape[0], post.shape[1], pre.shape[1])
         return {"x_pre": per_synapse, "x_post": per_synapse.clone()}
 

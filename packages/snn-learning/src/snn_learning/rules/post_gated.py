@@ -7,8 +7,8 @@ from torch import Tensor
 
 from snn_learning.functional.checks import check_binary, check_choice
 from snn_learning.functional.geometry import Geometry
-from snn_learning.functional.traces import decay_factor, nearest_trace, previous, trace
 from snn_learning.functional.rule import Gain, Rule, State, Term
+from snn_learning.functional.traces import decay_factor, nearest_trace, previous, trace
 
 
 class _PostGated(Rule):

@@ -151,6 +151,9 @@ class BCM(_RateRule):
     def initial_state(self, pre: Tensor, post: Tensor, geometry: Geometry) -> State:
         return super().initial_state(pre, post, geometry) | {"theta": torch.full_like(post, self.theta_0)}
 
+    def fresh_value(self, name: str) -> float:
+        return self.theta_0 if name == "theta" else 0.0
+
     def terms(self, pre: Tensor, post: Tensor, state: State) -> tuple[list[Term], State]:
         x, y, new = self._rates(pre, post, state)
         decay = decay_factor(self.tau_theta, self.dt)

@@ -87,14 +87,19 @@ class RewardModulated(Rule):
         lead = (pre.shape[0],) if self.eligibility == "per_sample" else ()
         return state | {_ELIGIBILITY: pre.new_zeros(*lead, *shape)}
 
+    def fresh_value(self, name: str) -> float:
+        return 0.0 if name == _ELIGIBILITY else self.rule.fresh_value(name)
+
     def changes(
         self, w: Tensor, pre: Tensor, post: Tensor, state: State, *, geometry: Geometry, reward: Tensor | None = None
     ) -> tuple[list[Change], State]:
         if reward is None:
             raise ValueError("a modulated rule needs a reward")
         if self.eligibility == "shared" and reward.shape[1] != 1:
-            raise ValueError("eligibility='shared' is summed over the batch and needs a reward that is the same for all "
-                             f"samples, a number or [T, 1]; got one per sample, {tuple(reward.shape)}")  # fmt: skip
+            raise ValueError(
+                "eligibility='shared' is summed over the batch and needs one reward for all samples, a number or "
+                f"[T, 1]; got one per sample, {tuple(reward.shape)}"
+            )
         steps = pre.shape[0]
         decay = decay_factor(self.tau_e, self.dt)
         g = 1.0 / self.tau_e if self.normalised else 1.0
@@ -140,7 +145,7 @@ class MSTDP(RewardModulated):
 
 
 class MSTDPET(RewardModulated):
-    """Reward-modulated STDP with eligibility trace (Florian): normalised by ``tau_e``, the reward meets the step before.
+    """Reward-modulated STDP with eligibility trace (Florian): normalised, the reward meets the step before.
 
     Args:
         rule: pair rule that proposes; by default additive STDP that includes coincidences.

@@ -71,6 +71,9 @@ class ClopathSTDP(Rule):
         rest = torch.full_like(post, self.u_rest)
         return {"x_bar": torch.zeros_like(pre), "u_minus": rest, "u_plus": rest.clone()}
 
+    def fresh_value(self, name: str) -> float:
+        return 0.0 if name == "x_bar" else self.u_rest
+
     def terms(self, pre: Tensor, post: Tensor, state: State) -> tuple[list[Term], State]:
         x_bar = trace(pre, state["x_bar"], decay_factor(self.tau_x, self.dt))
         u_minus = self._filter(post, state["u_minus"], self.tau_minus)
