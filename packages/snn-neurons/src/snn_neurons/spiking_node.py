@@ -19,7 +19,7 @@ class SpikingNode(StepNode):
 
     Args:
         v_threshold: threshold; a float, or a tensor that broadcasts over the neuron shape.
-        v_reset: reset value, also the value of ``v`` after `reset`; ``None`` for the soft reset, with ``v`` starting at 0.
+        v_reset: reset value, also that of ``v`` at the start; ``None`` for the soft reset, with ``v`` starting at 0.
         surrogate: the spike function, exact forward and with its own derivative backward.
         detach_reset: take the spike in the reset out of the graph.
         learnable: names of parameters to learn, for example ``("tau", "v_threshold", "surrogate_alpha")``.
@@ -78,8 +78,8 @@ class SpikingNode(StepNode):
         """The membrane potential after the spike ``s``."""
         s = self.fed_back(s)
         if p.v_reset is None:
-            return h - s * p.v_threshold
-        return (1.0 - s) * h + s * p.v_reset
+            return h - s * p.v_threshold  # type: ignore[no-any-return]
+        return (1.0 - s) * h + s * p.v_reset  # type: ignore[no-any-return]
 
     def fed_back(self, s: Tensor) -> Tensor:
         """The spike as it enters the memories: out of the graph with ``detach_reset``."""

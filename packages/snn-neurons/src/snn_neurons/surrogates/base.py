@@ -95,7 +95,7 @@ class Surrogate:
         raise NotImplementedError(f"{type(self).__name__} must define derivative(u)")
 
     def field_derivative(self, name: str, u: Tensor) -> Tensor:
-        """The derivative, by its field ``name``, of the smooth function behind `derivative`; for fields to be learned."""
+        """The derivative of the smooth function behind `derivative` by its field ``name``, one to be learned."""
         raise NotImplementedError(f"{type(self).__name__} must define field_derivative(name, u) to learn {name!r}")
 
     @property
