@@ -55,10 +55,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _input(args: argparse.Namespace) -> Tensor:
     if args.spikes:
-        return torch.from_numpy(np.load(args.spikes))
+        spikes: Tensor = torch.from_numpy(np.load(args.spikes))
+        return spikes
     shape = read_netx(args.file).input_shape
     generator = torch.Generator().manual_seed(args.seed)
-    return (torch.rand(args.steps, 1, *shape, generator=generator) < args.rate).to(torch.uint8)
+    noise = torch.rand(args.steps, 1, *shape, generator=generator)
+    return torch.lt(noise, float(args.rate)).to(torch.uint8)
 
 
 def _inspect(args: argparse.Namespace) -> int:
@@ -79,8 +81,8 @@ def _simulate(args: argparse.Namespace) -> int:
     for layer in layers:
         rate = float(layer.spikes.double().mean()) if layer.spikes.numel() else 0.0
         print(
-            f"{layer.name}: {int(layer.spikes.sum())} spikes, rate {rate:.4f} per step, peak current {layer.u_peak}, peak "
-            f"voltage {layer.v_peak}, {layer.wraps} wraps, {layer.saturations} saturations"
+            f"{layer.name}: {int(layer.spikes.sum())} spikes, rate {rate:.4f} per step, peak current {layer.u_peak}, "
+            f"peak voltage {layer.v_peak}, {layer.wraps} wraps, {layer.saturations} saturations"
         )
     if args.out:
         np.save(args.out, layers[-1].spikes.numpy())

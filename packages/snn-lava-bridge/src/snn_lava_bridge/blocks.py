@@ -50,9 +50,7 @@ class BlockContainer(MemoryModule):
     ) -> None:
         super().__init__(step_mode)
         if not isinstance(synapse, Synapse) or not isinstance(neuron, CubaLIFNode):
-            raise TypeError(
-                f"a block needs a Synapse and a CubaLIFNode, got {type(synapse).__name__}, {type(neuron).__name__}"
-            )
+            raise TypeError(f"synapse and neuron must be Synapse and CubaLIFNode, got {synapse!r}, {neuron!r}")
         if norm is not None and (neuron.norm is not None or isinstance(synapse, PoolSynapse)):
             raise TypeError("norm of a block excludes a norm of its neuron and a pool synapse")
         self.synapse = synapse
@@ -108,7 +106,7 @@ class BlockContainer(MemoryModule):
             return cast(Tensor, self.delay(self._fire(current)))
 
     def _fire(self, current: Tensor) -> Tensor:
-        return self.neuron(current)
+        return cast(Tensor, self.neuron(current))
 
     def _current(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """``W x`` for a step or a sequence and the norm's bias; batch statistics come from the unquantised product."""
@@ -134,7 +132,8 @@ class BlockContainer(MemoryModule):
     def _running(self) -> tuple[Tensor | None, Tensor | None]:
         if self.norm is None:
             return None, None
-        assert self.norm.running_mean is not None and self.norm.running_var is not None
+        assert self.norm.running_mean is not None
+        assert self.norm.running_var is not None
         return self._affine(self.norm.running_mean, self.norm.running_var)
 
     def _batch(self, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,6 +181,8 @@ class RecurrentBlock(BlockContainer):
             raise TypeError(f"recurrent weight must be ({rows}, {rows}), got {tuple(recurrent.weight.shape)}")
         self.recurrent = recurrent
         self.register_memory("last", self._silence)
+
+    last: Tensor
 
     def _silence(self, x: Tensor) -> Tensor:
         return x.new_zeros(x.shape[0], self.recurrent.weight.shape[0])

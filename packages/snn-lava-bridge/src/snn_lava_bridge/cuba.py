@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -22,6 +23,8 @@ from snn_lava_bridge.quantize import fraction_to_mantissa, step_quantize, thresh
 from snn_lava_bridge.straight_through import truncate
 from snn_lava_bridge.surrogate import SlayerPdf
 from snn_neurons.step_node import StepNode
+
+_INTEGERS = ("i_decay", "v_decay", "v_bias", "v_limit")
 
 
 class CubaLIFNode(StepNode):
@@ -61,6 +64,14 @@ class CubaLIFNode(StepNode):
     Reference: lava-dl's ``slayer.neuron.cuba``.
     """
 
+    current_decay: Any
+    voltage_decay: Any
+    bias: Any
+    v_threshold: float
+    i: Tensor
+    v: Tensor
+    v_out: Tensor
+
     def __init__(
         self,
         current_decay: float | Tensor,
@@ -89,18 +100,19 @@ class CubaLIFNode(StepNode):
         if norm is not None and backend not in ("auto", "torch"):
             raise ValueError(f"a node with norm runs in backend='torch' (or 'auto'), got backend={backend!r}")
         if norm is not None and not isinstance(norm, MeanOnlyBatchNorm):
-            raise ValueError(
-                f"norm must be MeanOnlyBatchNorm or BatchNorm2d of this package, got {type(norm).__name__}"
-            )
+            raise ValueError(f"norm must be this package's MeanOnlyBatchNorm or BatchNorm2d, got {norm!r}")
         _check_choice("arithmetic", arithmetic, ("slayer", "chip"))
         _check_choice("decay_gradient", decay_gradient, ("true", "slayer"))
         if graded_spike and arithmetic == "chip":
             raise ValueError("graded_spike=True has no counterpart in arithmetic='chip'; spikes there are binary")
         for name, decay in (("current_decay", current_decay), ("voltage_decay", voltage_decay)):
             _check_decay(name, decay)
-            self.register_param(name, decay, learnable=requires_grad)
-        self.register_param("bias", 0.0 if bias is None else bias)
-        self.register_param("v_threshold", float(v_threshold))
+            self._register(name, decay, learnable=requires_grad)
+        self._register("bias", 0.0 if bias is None else bias)
+        self.v_threshold = float(v_threshold)
+        # What the step takes: integers, made of the parameters above anew in every forward.
+        for name in _INTEGERS:
+            self.register_param(name, 0.0)
         self._scale = 0
         self.arithmetic = arithmetic
         self.decay_gradient = decay_gradient
@@ -113,7 +125,6 @@ class CubaLIFNode(StepNode):
         self.scale = scale
         self.surrogate: Callable[[Tensor], Tensor] = surrogate_function or SlayerPdf(self.effective_threshold)
         self._input_dtype = torch.float32
-        self._step_dims = 1
         self.emit_voltage = False
         self._extra_bias: Tensor | None = None
         self.register_memory("i", 0.0)
@@ -133,7 +144,7 @@ class CubaLIFNode(StepNode):
             raise ValueError(f"scale must be a positive integer, got {value!r}")
         if threshold_mantissa(self.v_threshold, value) < 1:
             raise ValueError(
-                f"v_threshold={self.v_threshold!r} is below one unit 1/scale = {1 / value:.4g}; raise scale or threshold"
+                f"v_threshold={self.v_threshold!r} is below one unit, 1/scale = {1 / value:.4g}; raise either"
             )
         if value != self._scale and self._scale:
             self.reset()
@@ -209,10 +220,16 @@ class CubaLIFNode(StepNode):
         return torch.float64 if self.wide else super().memory_dtype(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        self._step_dims = x.dim() - (2 if self.step_mode == "m" else 1)
         self._input_dtype = super().memory_dtype(x)
         self._clamp_decays()
-        return cast(Tensor, super().forward(x))
+        for name, value in self._integers(x.dim() - (2 if self.step_mode == "m" else 1)).items():
+            setattr(self, name, value)
+        try:
+            return cast(Tensor, super().forward(x))
+        finally:
+            # A graph left here would keep its memory and could not be copied.
+            for name in _INTEGERS:
+                setattr(self, name, 0.0)
 
     @torch.no_grad()
     def _clamp_decays(self) -> None:
@@ -231,10 +248,10 @@ class CubaLIFNode(StepNode):
             state.i,
             state.v,
             v_out,
-            p.current_decay,
-            p.voltage_decay,
-            p.bias,
-            p.v_threshold,
+            p.i_decay,
+            p.v_decay,
+            p.v_bias,
+            p.v_limit,
             self.surrogate,
             settings,
         )
@@ -263,8 +280,8 @@ class CubaLIFNode(StepNode):
             # float64 memories, or slayer's true division by s_scale, are beyond the fused kernels.
             if self.backend not in ("auto", "torch"):
                 raise ValueError(
-                    f"backend={self.backend!r} cannot run wide=True, nor slayer arithmetic with scale={self._scale}, which "
-                    "is no power of two; use backend='auto' or 'torch'"
+                    f"backend={self.backend!r} cannot run wide=True, nor slayer arithmetic with scale={self._scale}, "
+                    "which is no power of two; use backend='auto' or 'torch'"
                 )
             backend = "reference"
         # store_v_seq of the base would keep the memory itself; here v_seq is an output in the units of the input.
@@ -291,7 +308,7 @@ class CubaLIFNode(StepNode):
         i = self.i
         currents = []
         for x in x_seq.to(self._input_dtype).unbind(0):
-            i = current_step(x, i, p.current_decay, settings)
+            i = current_step(x, i, p.i_decay, settings)
             currents.append(as_input(i, x.dtype, settings).to(x.dtype) / settings.s_scale)
         u_seq = self.norm(torch.stack(currents).flatten(0, 1)).unflatten(0, (x_seq.shape[0], -1))
         v = self.v
@@ -299,7 +316,7 @@ class CubaLIFNode(StepNode):
         spikes, voltages = [], []
         for u in u_seq.unbind(0):
             j = truncate(u * settings.s_scale).to(v.dtype)
-            s, v_out, v = voltage_step(j, v, v_out, p.voltage_decay, p.bias, p.v_threshold, self.surrogate, settings)
+            s, v_out, v = voltage_step(j, v, v_out, p.v_decay, p.v_bias, p.v_limit, self.surrogate, settings)
             spikes.append(s.to(x_seq.dtype))
             voltages.append(v_out / settings.s_scale)
         self.i, self.v = i, v
@@ -310,34 +327,59 @@ class CubaLIFNode(StepNode):
         out += [torch.stack(voltages).to(x_seq.dtype)] if self.store_v_seq else []
         return tuple(out) if len(out) > 1 else out[0]
 
-    def _tensor_params(self, dtype: torch.dtype) -> Any:
-        """The parameters of `step` as integers, per-channel ones shaped to broadcast with one step of the input."""
-        p = super()._tensor_params(torch.float64 if dtype == torch.float64 else torch.float32)
+    def _integers(self, step_dims: int) -> dict[str, float | Tensor]:
+        """Decays in 1/4096, bias and threshold in state units, per-channel ones shaped for steps ``[N, C, ...]``."""
         chip = self.arithmetic == "chip"
+        found: dict[str, float | Tensor] = {
+            "i_decay": _whole_decay(self.current_decay),
+            "v_decay": _whole_decay(self.voltage_decay),
+            "v_limit": 64.0 * (self.chip_threshold() if chip else self.threshold_mantissa),
+        }
         if chip and self.norm is not None:
             mantissa = self.chip_bias()
-            bias = torch.zeros(()) if mantissa is None else mantissa.to(p.current_decay)
+            found["v_bias"] = 0.0 if mantissa is None else 64.0 * mantissa.to(self.norm.running_mean)
+        elif isinstance(self.bias, Tensor) or self._extra_bias is not None:
+            bias = self.bias if self._extra_bias is None else self._extra_bias + self.bias
+            found["v_bias"] = step_quantize(bias * self._scale) * 64
         else:
-            bias = p.bias if self._extra_bias is None else p.bias + self._extra_bias.to(p.bias)
-            bias = step_quantize(bias * self._scale)
-        shaped = {
-            "current_decay": fraction_to_mantissa(p.current_decay),
-            "voltage_decay": fraction_to_mantissa(p.voltage_decay),
-            "bias": bias * 64,
-            "v_threshold": torch.full((), 64.0 * (self.chip_threshold() if chip else self.threshold_mantissa)),
-        }
-        return p._replace(**{k: self._per_channel(k, v).to(dtype) for k, v in shaped.items()})
+            found["v_bias"] = 64.0 * round(self.bias * self._scale)
+        return {name: self._per_channel(name, value, step_dims) for name, value in found.items()}
 
-    def _per_channel(self, name: str, value: Tensor) -> Tensor:
-        if value.dim() != 1 or value.numel() == 1:
-            return value.reshape(()) if value.numel() == 1 else value
-        if self._step_dims < 1:
+    def _per_channel(self, name: str, value: float | Tensor, step_dims: int) -> float | Tensor:
+        if not isinstance(value, Tensor) or value.numel() == 1:
+            return value.reshape(()) if isinstance(value, Tensor) else value
+        if step_dims < 1:
             raise ValueError(f"{name} has one value per channel, but a step of the input has no channel dim")
-        return value.view(-1, *([1] * (self._step_dims - 1)))
+        return value.view(-1, *([1] * (step_dims - 1)))
+
+    def _register(self, name: str, value: float | Tensor, *, learnable: bool = False) -> None:
+        if isinstance(value, nn.Parameter):
+            self.register_parameter(name, value)
+        elif learnable:
+            self.register_parameter(name, nn.Parameter(torch.as_tensor(value, dtype=torch.float32).clone()))
+        elif isinstance(value, Tensor):
+            self.register_buffer(name, value.detach().clone())
+        else:
+            setattr(self, name, float(value))
 
     def extra_repr(self) -> str:
-        text = f"{super().extra_repr()}, scale={self._scale}"
-        return f"{text}, arithmetic={self.arithmetic!r}, surrogate={self.surrogate!r}"
+        shown = []
+        for name in ("current_decay", "voltage_decay", "bias"):
+            value = getattr(self, name)
+            shown.append(f"{name}={tuple(value.shape) if isinstance(value, Tensor) and value.dim() else float(value)}")
+        text = f"{', '.join(shown)}, v_threshold={self.v_threshold}, scale={self._scale}, step_mode={self.step_mode!r}"
+        return f"{text}, backend={self.backend!r}, arithmetic={self.arithmetic!r}, surrogate={self.surrogate!r}"
+
+
+def _whole_decay(decay: float | Tensor) -> float | Tensor:
+    if isinstance(decay, Tensor):
+        return fraction_to_mantissa(decay)
+    return _rounded_decay(decay)
+
+
+@lru_cache(maxsize=1024)
+def _rounded_decay(decay: float) -> float:
+    return float(fraction_to_mantissa(torch.tensor(decay, dtype=torch.float32)))
 
 
 def _mantissa(decay: Any) -> Tensor:

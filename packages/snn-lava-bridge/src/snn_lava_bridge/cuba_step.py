@@ -71,7 +71,7 @@ def current_step(x: Tensor, i: Tensor, decay: Tensor, settings: CubaSettings) ->
 
 
 def as_input(i: Tensor, x_dtype: torch.dtype, settings: CubaSettings) -> Tensor:
-    """The integer current as the voltage integrator gets it: slayer hands it over as a rounded float of weight units."""
+    """The integer current as the voltage integrator gets it: slayer hands it over as a float of weight units."""
     if settings.arithmetic == "chip" or (settings.exact_division and i.dtype == x_dtype):
         return i
     return truncate(i.to(x_dtype) / settings.s_scale * settings.s_scale).to(i.dtype)

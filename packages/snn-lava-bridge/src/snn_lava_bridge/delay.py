@@ -65,6 +65,7 @@ class StepDelay(MemoryModule):
     """
 
     delay: Tensor | None
+    past: Tensor
 
     def __init__(
         self,
@@ -76,9 +77,7 @@ class StepDelay(MemoryModule):
     ) -> None:
         super().__init__(step_mode)
         if fixed < 0 or not 0 <= max_delay <= MAX_DELAY:
-            raise ValueError(
-                f"fixed must be at least 0 and max_delay in 0 ... {MAX_DELAY}, got {fixed} and {max_delay}"
-            )
+            raise ValueError(f"fixed must not be negative, max_delay in 0 ... {MAX_DELAY}, got {fixed}, {max_delay}")
         if delay is not None and (delay.dim() != 1 or bool(((delay < 0) | (delay > max_delay)).any())):
             raise ValueError(f"delay must be (C,) within 0 ... {max_delay}, got {delay}")
         self.fixed = fixed
@@ -121,8 +120,9 @@ class StepDelay(MemoryModule):
                 self.delay.clamp_(0, self.max_delay)
         if x_seq.dim() < 3 or x_seq.shape[2] != steps.numel():
             raise ValueError(f"delay has {steps.numel()} channels, the input {tuple(x_seq.shape)} differs")
-        y: Tensor = _Shift.apply(padded, self.delay, self.fixed + steps, self.depth)  # type: ignore[no-untyped-call]
+        y: Tensor = _Shift.apply(padded, self.delay, self.fixed + steps, self.depth)
         return y
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, fixed={self.fixed}, delay={None if self.delay is None else tuple(self.delay.shape)}"
+        shape = None if self.delay is None else tuple(self.delay.shape)
+        return f"{super().extra_repr()}, fixed={self.fixed}, delay={shape}"

@@ -66,9 +66,7 @@ def export_netx(
         raise LavaExportError("nothing was written:\n" + "\n".join(f"  {e.layer}: {e.message}" for e in errors))
     for report in layers:
         if report.saturated:
-            text = (
-                f"{100 * report.saturated:.2f} % of the weights exceed 8 bits at scale {report.scale} and are clamped"
-            )
+            text = f"{100 * report.saturated:.2f} % of the weights exceed 8 bits at scale {report.scale}: clamped"
             findings.append(Finding("warning", report.name, "saturated", text))
     write_netx(network, path)
     return ExportReport(network, tuple(layers), tuple(findings))

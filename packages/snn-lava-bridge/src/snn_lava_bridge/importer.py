@@ -45,9 +45,7 @@ def _block(layer: NetxLayer, scale: int, arithmetic: Arithmetic, step_mode: Any)
         raise LavaFileError(f"{layer.name}: weight or neuron is missing")
     for name, weight in (("weight", layer.weight), ("weight_rec", layer.weight_rec)):
         if weight is not None and bool(((weight % 2 != 0) | (weight < -256) | (weight > 254)).any()):
-            raise LavaFileError(
-                f"{layer.name}: {name} is not on the grid of even integers -256 ... 254 that blocks train on"
-            )
+            raise LavaFileError(f"{layer.name}: {name} is not on the blocks' grid, even integers -256 ... 254")
     if layer.delay is not None and layer.delay.dim() != 1:
         raise LavaFileError(f"{layer.name}: delays per synapse have no block; simulate() runs them")
     neuron = CubaLIFNode(

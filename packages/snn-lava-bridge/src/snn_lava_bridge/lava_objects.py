@@ -30,9 +30,9 @@ def import_slayer() -> Any:
         from lava.lib.dl import slayer
     except ImportError as error:
         raise LavaNotInstalledError(
-            f"lava.lib.dl.slayer cannot be imported ({error}). No released lava-dl installs beside a current PyTorch: put "
-            "sources of lava-nc/lava and lava-nc/lava-dl on the path, or use export_netx, simulate and verify, which do "
-            "not need it"
+            f"lava.lib.dl.slayer cannot be imported ({error}). No released lava-dl installs beside a current PyTorch: "
+            "put the sources of lava-nc/lava and lava-nc/lava-dl on the path, or use export_netx, simulate and verify, "
+            "which do not need it"
         ) from error
     return slayer
 
@@ -192,8 +192,7 @@ def neuron_params(neuron: CubaLIFNode, name: str) -> dict[str, Any]:
     """
     if neuron.norm is not None or neuron.chip_bias() is not None:
         raise LavaExportError(f"{name}: bias and norm have no place in slayer's block; use export_netx")
-    surrogate = neuron.surrogate
-    slayer = isinstance(surrogate, SlayerPdf)
+    surrogate = neuron.surrogate if isinstance(neuron.surrogate, SlayerPdf) else SlayerPdf()
     return {
         "threshold": neuron.v_threshold,
         "current_decay": float(torch.as_tensor(neuron.current_decay).detach().flatten()[0]),
@@ -201,8 +200,8 @@ def neuron_params(neuron: CubaLIFNode, name: str) -> dict[str, Any]:
         "scale": neuron.scale,
         "requires_grad": isinstance(neuron.current_decay, nn.Parameter),
         "graded_spike": neuron.graded_spike,
-        "tau_grad": surrogate.tau_grad if slayer else 1.0,
-        "scale_grad": surrogate.scale_grad if slayer else 1.0,
+        "tau_grad": surrogate.tau_grad,
+        "scale_grad": surrogate.scale_grad,
     }
 
 

@@ -91,9 +91,7 @@ def _check_weight(weight: Tensor, *, dense: bool) -> list[_Remark]:
     low, high = int(weight.min()), int(weight.max())
     if low == 0 and high == 0:
         if dense:
-            return [
-                ("error", "zero", "all weights are zero, on which the loader fails; drop the layer or add a weight")
-            ]
+            return [("error", "zero", "all weights are zero, on which the loader fails; drop the layer")]
         return [("warning", "zero", "all weights are zero")]
     found: list[_Remark] = []
     limit = 255 if low >= 0 else WEIGHT_RANGE[1]
@@ -118,12 +116,10 @@ def _check_activity(network: NetxNetwork, spikes: Tensor) -> list[Finding]:
     found = []
     for activity in simulate_layers(network, spikes):
         if activity.wraps:
-            text = (
-                f"the current wraps around 24 bits {activity.wraps} times on the given input (peak {activity.u_peak})"
-            )
+            text = f"the current wraps around 24 bits {activity.wraps} times on this input (peak {activity.u_peak})"
             found.append(Finding("error", activity.name, "current-overflow", text))
         if activity.saturations:
-            text = f"the voltage saturates {activity.saturations} times on the given input (peak {activity.v_peak})"
+            text = f"the voltage saturates {activity.saturations} times on this input (peak {activity.v_peak})"
             found.append(Finding("warning", activity.name, "voltage-saturation", text))
         if activity.spikes.numel() and not bool(activity.spikes.any()):
             found.append(Finding("warning", activity.name, "silent", "no neuron fires on the given input"))

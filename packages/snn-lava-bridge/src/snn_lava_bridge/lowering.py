@@ -91,9 +91,7 @@ class _Lowering:
 
     def finish(self) -> NetxNetwork:
         if self.pending is not None:
-            raise LavaExportError(
-                f"{self.pending.name}: the last synapses have no neuron; the chip answers with spikes"
-            )
+            raise LavaExportError(f"{self.pending.name}: the last synapses have no neuron; the chip emits spikes")
         if not self.layers:
             raise LavaExportError("the module holds no layer with synapses and neurons")
         head = (NetxLayer("input", self.input_shape, name="input"),) if self.input_shape else ()
@@ -135,8 +133,8 @@ class _Lowering:
     def _no_pending(self, name: str) -> None:
         if self.pending is not None:
             raise LavaExportError(
-                f"{self.pending.name}: its neuron is missing before {name}; every layer with synapses ends in neurons, a "
-                "pool too (an IFNode with threshold 1 - 1/k² or a pool_block)"
+                f"{self.pending.name}: its neuron is missing before {name}; every layer with synapses ends in neurons, "
+                "a pool too, for example in an IFNode"
             )
 
     def _need_features(self, name: str, count: int) -> None:
@@ -186,9 +184,7 @@ class _Lowering:
 
     def _fold(self, name: str, module: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         if self.pending is None or self.pending.fixed:
-            raise LavaExportError(
-                f"{name}: a batch norm must follow a linear or convolution layer to be folded into it"
-            )
+            raise LavaExportError(f"{name}: a batch norm is folded into a linear or convolution layer right before it")
         try:
             self.pending.weight, self.pending.bias = (
                 t.detach() for t in fold_batch_norm(self.pending.weight, self.pending.bias, module)
@@ -212,9 +208,9 @@ class _Lowering:
         if bias is not None and bool(bias.any()):
             if bool((neuron.i_decay != 4096).any()):
                 raise LavaExportError(
-                    f"{pending.name}: a bias of the input current has no counterpart where currents persist (current decay "
-                    f"{int(neuron.i_decay.min())}/4096); the chip's bias acts on the voltage: use current_decay=1, bias=False "
-                    "with the neuron's own bias, or a block"
+                    f"{pending.name}: a bias of the input current has no counterpart where currents persist "
+                    f"(current decay {int(neuron.i_decay.min())}/4096); the chip's bias acts on the voltage: use "
+                    "current_decay=1, bias=False with the neuron's own bias, or a block"
                 )
             mantissa = torch.round(bias * wanted).long()
         if neuron.bias is not None:
@@ -342,7 +338,7 @@ def _share_outside(weight: Tensor, scale: int) -> float:
 
 def _fitting_scale(weight: Tensor, threshold: float) -> int:
     """The largest power of two at which no weight saturates and the threshold fits."""
-    scale = 2 ** int(math.log2(_LARGEST_SCALE))
+    scale: int = 2 ** int(math.log2(_LARGEST_SCALE))
     while scale > 1 and (_share_outside(weight, scale) > 0 or threshold * scale > _THRESHOLD_LIMIT):
         scale //= 2
     return scale

@@ -114,7 +114,8 @@ def describe(network: NetxNetwork) -> str:
         neuron, extra = layer.neuron, []
         if layer.kind == "conv":
             extra.append(
-                f"stride={_pair(layer.stride)} pad={_pair(layer.padding)} dil={_pair(layer.dilation)} groups={layer.groups}"
+                f"stride={_pair(layer.stride)} padding={_pair(layer.padding)} dilation={_pair(layer.dilation)} "
+                f"groups={layer.groups}"
             )
         extra += [n for n in ("weight_rec", "bias", "delay") if getattr(layer, n) is not None]
         rows.append(

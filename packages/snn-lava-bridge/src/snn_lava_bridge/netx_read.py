@@ -199,9 +199,7 @@ class _Reader:
             groups = self.scalar("groups")
         stride, padding, dilation = self.pair("stride", 1), self.pair("padding", 0), self.pair("dilation", 1)
         if groups < 1 or before[0] % groups or weight.shape[0] % groups or weight.shape[1] != before[0] // groups:
-            raise self.fail(
-                f"weight {tuple(weight.shape)} with {groups} groups does not fit {before[0]} input channels"
-            )
+            raise self.fail(f"weight {tuple(weight.shape)} with {groups} groups does not fit {before[0]} channels")
         kernel = (weight.shape[2], weight.shape[3])
         fits = conv_output_shape(before, weight.shape[0], kernel, stride, padding, dilation)
         if min(fits) < 1:
@@ -261,9 +259,7 @@ class _Reader:
         if "neuron/messageBits" in self.group:
             raise self.fail("neuron/messageBits makes the loader fail; remove it")
         if "neuron/weight_exp" in self.group:
-            self.notes.append(
-                ("error", "weight_exp", "neuron/weight_exp is ignored by the loader; fold it into weights")
-            )
+            self.notes.append(("error", "weight_exp", "neuron/weight_exp is ignored by the loader; fold it"))
         if "neuron/gradedSpike" in self.group and bool(np.any(self.array("neuron/gradedSpike"))):
             self.notes.append(("error", "graded", "gradedSpike is ignored by the loader; spikes will be binary"))
         decays = []

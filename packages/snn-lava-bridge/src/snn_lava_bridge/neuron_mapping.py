@@ -73,8 +73,8 @@ def map_neuron(node: nn.Module, name: str) -> MappedNeuron:
     kind = next((k for k, cls in known.items() if cls is not None and type(node) is cls), None)
     if kind is None:
         raise LavaExportError(
-            f"{name}: a {type(node).__name__} has no counterpart on the chip; use snn_lava_bridge.CubaLIFNode, or IFNode, "
-            "LIFNode or CubaLIFNode of snn_neurons"
+            f"{name}: a {type(node).__name__} has no counterpart on the chip; use snn_lava_bridge.CubaLIFNode, or "
+            "IFNode, LIFNode or CubaLIFNode of snn_neurons"
         )
     threshold = _scalar(node, "v_threshold", name)
     _check_reset(node, name)
@@ -118,9 +118,7 @@ def _check_reset(node: Any, name: str) -> None:
         raise LavaExportError(f"{name}: the soft reset (v_reset=None) is not possible, only the hard reset to 0")
     value = torch.as_tensor(reset)
     if bool((value != 0).any()):
-        raise LavaExportError(
-            f"{name}: v_reset={float(value.flatten()[0])!r} is not possible, only the hard reset to 0"
-        )
+        raise LavaExportError(f"{name}: v_reset={float(value.flatten()[0])} is not possible, only the hard reset to 0")
 
 
 def _mantissa(decay: Tensor, name: str) -> tuple[Tensor, float]:

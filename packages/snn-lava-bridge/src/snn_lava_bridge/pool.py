@@ -1,12 +1,10 @@
 """Sum pooling: what a pool of spikes is on the chip."""
 
-from typing import cast
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def pair(value: int | tuple[int, int], name: str, least: int) -> tuple[int, int]:
+def pair(value: int | tuple[int, ...], name: str, least: int) -> tuple[int, int]:
     """``value`` as ``(H, W)``.
 
     Raises:
@@ -15,7 +13,7 @@ def pair(value: int | tuple[int, int], name: str, least: int) -> tuple[int, int]
     both = (value, value) if isinstance(value, int) else tuple(value)
     if len(both) != 2 or any(not isinstance(v, int) or v < least for v in both):
         raise ValueError(f"{name} must be an integer or a pair of integers of at least {least}, got {value!r}")
-    return cast(tuple[int, int], both)
+    return both[0], both[1]
 
 
 class SumPool2d(nn.Module):

@@ -38,7 +38,7 @@ def step_quantize(x: Tensor, step: float = 1.0) -> Tensor:
         ValueError: ``step`` is not a positive number.
     """
     _check_positive("step", step)
-    y: Tensor = _Round.apply(x, step)  # type: ignore[no-untyped-call]
+    y: Tensor = _Round.apply(x, step)
     return y
 
 
@@ -49,7 +49,7 @@ def step_floor(x: Tensor, step: float = 1.0) -> Tensor:
         ValueError: ``step`` is not a positive number.
     """
     _check_positive("step", step)
-    y: Tensor = _Floor.apply(x, step)  # type: ignore[no-untyped-call]
+    y: Tensor = _Floor.apply(x, step)
     return y
 
 

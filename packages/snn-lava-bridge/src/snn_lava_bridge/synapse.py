@@ -1,7 +1,5 @@
 """Synapses of one layer: float weights that are trained, integer weights that the chip holds."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -100,7 +98,7 @@ class PoolSynapse(Synapse):
         self.register_buffer("weight", torch.full((1, 1, *self.kernel_size), float(weight)))
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        channels = cast(int, x.shape[1])
+        channels = x.shape[1]
         kernel = weight.expand(channels, 1, *self.kernel_size)
         return F.conv2d(x, kernel, None, self.stride, self.padding, self.dilation, channels)
 

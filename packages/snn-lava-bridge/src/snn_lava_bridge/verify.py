@@ -30,10 +30,11 @@ class Divergence(NamedTuple):
     step: int
     sample: int
     neuron: tuple[int, ...]
-    count: int
+    differing: int
 
     def __str__(self) -> str:
-        return f"{self.layer}: first at step {self.step}, sample {self.sample}, neuron {self.neuron}; {self.count} spikes differ"
+        where = f"step {self.step}, sample {self.sample}, neuron {self.neuron}"
+        return f"{self.layer}: first at {where}; {self.differing} spikes differ"
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _compare_net(net: nn.Module, layers: list[LayerActivity], spikes: Tensor) ->
         for module, training in was:
             module.training = training
         for module, mode in modes:
-            module.step_mode = mode  # type: ignore[assignment]
+            module.step_mode = mode
     if len(blocks) == len(layers):
         found = (_first(layer.name, own, layer.spikes) for own, layer in zip(seen, layers, strict=True))
         return next((d for d in found if d is not None), None)

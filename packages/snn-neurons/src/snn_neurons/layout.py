@@ -41,9 +41,10 @@ class Layout(NamedTuple):
 
     def flatten_sequence(self, x: Tensor) -> Tensor:
         """``[T, N, ...] -> [T, M]``; a copy only where ``x`` does not have this layout."""
-        if self.order is None:
-            return x.reshape(x.shape[0], -1)
-        return x.permute(0, *(d + 1 for d in self.order)).reshape(x.shape[0], -1)
+        ordered = x if self.order is None else x.permute(0, *(d + 1 for d in self.order))
+        flat = ordered.reshape(x.shape[0], math.prod(x.shape[1:]))
+        # Neurons may still be apart in memory, as where time is the last dim in storage; kernels need them adjacent.
+        return flat if flat.shape[1] <= 1 or flat.stride(1) == 1 else flat.contiguous()
 
     def flatten_step(self, x: Tensor) -> Tensor:
         """``[N, ...] -> [M]``."""
