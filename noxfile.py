@@ -233,4 +233,4 @@ def release(session: nox.Session) -> None:
         own = ["--no-index", "--find-links", str(output), "--no-build-isolation", str(file)]
         session.run(*into, *own, external=True, env={"UV_FIND_LINKS": ""})
         session.run(python, "tools/import_modules.py", package, external=True)
-    session.log(f"ready: commit, then tag as docs/releasing.md says; files in {output.relative_to(ROOT)}")
+    session.log(f"ready: commit, then tag as docs/releasing.md says; files in {output}")
