@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ def _trace(step: Any, states: tuple[str, ...], params: tuple[str, ...], memory_o
         for value in results:
             if not isinstance(value, Tensor) or value.shape not in (x.shape, torch.Size(())):
                 shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                raise NotFusableError(f"the step returned {shape} for an input of shape {tuple(x.shape)}: not pointwise")
+                raise NotFusableError(f"the step returned {shape} for an input {tuple(x.shape)}: not pointwise")
         return tuple(value.expand(x.shape) if value.shape != x.shape else value for value in results)
 
     inputs = [torch.full((_SIZE,), 1.5 + 0.25 * i) for i in range(1 + n_s + n_p)]
@@ -92,10 +93,14 @@ def _trace(step: Any, states: tuple[str, ...], params: tuple[str, ...], memory_o
     return Program(states, params, n_o, memory_outputs, forward, backward)
 
 
+@lru_cache(maxsize=1)
+def _decompositions() -> dict[Any, Any]:
+    return {**core_aten_decompositions(), **get_decompositions(_EXTRA)}
+
+
 def _make_fx(function: Any, inputs: list[Tensor]) -> torch.fx.GraphModule:
-    table = {**core_aten_decompositions(), **get_decompositions(_EXTRA)}
     try:
-        return make_fx(function, decomposition_table=table)(*inputs)
+        return make_fx(function, decomposition_table=_decompositions())(*inputs)
     except NotFusableError:
         raise
     except Exception as error:
