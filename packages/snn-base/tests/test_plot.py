@@ -2,12 +2,14 @@ import sys
 
 import pytest
 import torch
+
 from snn_base.progress import progress
 
 matplotlib = pytest.importorskip("matplotlib", reason="the pictures need matplotlib")
 matplotlib.use("Agg")
 
 from matplotlib import pyplot  # noqa: E402
+
 from snn_base import plot  # noqa: E402
 
 
@@ -35,12 +37,11 @@ def draw(name):
     }[name]()
 
 
-@pytest.mark.parametrize(
-    "name",
-    "raster,raster in ms,membrane,moving threshold,rates,filters,conv filters,accuracy,errors,stdp,confusion,learning".split(
-        ","
-    ),
-)
+PICTURES = ["raster", "raster in ms", "membrane", "moving threshold", "rates", "filters", "conv filters", "accuracy"]
+PICTURES += ["errors", "stdp", "confusion", "learning"]
+
+
+@pytest.mark.parametrize("name", PICTURES)
 def test_every_picture_is_a_figure_that_can_be_drawn(name):
     figure = draw(name)
     figure.canvas.draw()

@@ -1,7 +1,7 @@
 """The core of every stateful layer: a module whose memories live from one time step to the next."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,11 +71,10 @@ class MemoryModule(StepModule):
             raise ValueError(f"{owner}.register_memory: {name!r} is already an attribute; choose another name")
         if type(value) is int:
             value = float(value)
-        given = cast(object, value)  # whatever the annotation says
-        if not (given is None or isinstance(given, float | Tensor) or callable(given)):
-            raise TypeError(
+        if not (isinstance(value, float | Tensor | None) or callable(value)):
+            raise TypeError(  # for callers without type checking
                 f"{owner}.register_memory: value of {name!r} must be a float, a tensor, a callable or None, "
-                f"got {type(given).__name__}"
+                f"got {type(value).__name__}"
             )
         if isinstance(value, Tensor):
             value = value.detach().clone()

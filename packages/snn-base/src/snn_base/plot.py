@@ -247,7 +247,7 @@ def learning_curve(history: Mapping[str, Sequence[float]], *, ylabel: str, ax: "
         ax.plot(range(1, len(values) + 1), list(values), marker="o", markersize=3, label=name)
     ax.set_xlabel("epoch")
     ax.set_ylabel(ylabel)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
     ax.legend(frameon=False)
     return figure
 

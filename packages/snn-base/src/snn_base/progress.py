@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], *, total: int | None = None, desc: str = "") -> Iterator[T]:
-    """Yield ``items`` under a progress bar, where tqdm is installed and the error stream is a terminal; else in silence.
+    """Yield ``items`` under a progress bar, given tqdm and a terminal on the error stream; else silently.
 
     Args:
         items: what the loop runs over.
