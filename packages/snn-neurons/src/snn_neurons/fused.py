@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from snn_neurons.launch import Spec, launch_backward, launch_forward
+from snn_neurons.launch import Spec, backend_module, launch_backward, launch_forward
 from snn_neurons.node_program import active_params, node_program
+from snn_neurons.ops import spec_text
 from snn_neurons.reference import run_reference
+from snn_neurons.select import choose_backend
 
 if TYPE_CHECKING:
     from snn_neurons.step_node import StepNode
@@ -92,13 +94,63 @@ def run_fused(
         if isinstance(value, Tensor):
             tensors.append(value)
     spec = Spec(program, backend, tuple(scalars), node._out_dtype(x_seq), memory_dtype)
-    if torch.is_grad_enabled() and (x_seq.requires_grad or any([t.requires_grad for t in tensors])):
+    n_s = len(state)
+    needs_grad = torch.is_grad_enabled() and (x_seq.requires_grad or any([t.requires_grad for t in tensors]))
+    if needs_grad:
         flat = list(_Fused.apply(spec, node, x_seq, *tensors))
     else:
-        n_s = len(state)
         result = launch_forward(spec, x_seq, tensors[:n_s], tensors[n_s:], save=False)
         flat = [*result.outs, *result.lasts]
-    n_o = program.n_outputs
-    outs = flat[: n_o - program.memory_outputs]
-    v_seq = flat[n_o - 1] if program.memory_outputs else None
-    return tuple(outs), flat[n_o:], v_seq
+    return _split(flat, program.n_outputs, program.memory_outputs, n_s)
+
+
+def _split(
+    flat: list[Tensor], n_outputs: int, memory_outputs: int, n_states: int
+) -> tuple[tuple[Tensor, ...], list[Tensor], Tensor | None]:
+    v_seq = flat[n_outputs - 1] if memory_outputs else None
+    return tuple(flat[: n_outputs - memory_outputs]), flat[n_outputs : n_outputs + n_states], v_seq
+
+
+def plan(node: "StepNode", device: str, dtype: torch.dtype) -> tuple[str, int, int] | None:
+    """What a compiled graph needs to call ``node``: its specification and counts of outputs; all parameters as tensors."""
+    like = torch.empty(0, dtype=dtype, device="cpu" if device == "cpu" else "meta")
+    backend = choose_backend(node, like, device)
+    if backend == "reference":
+        return None
+    program = node_program(node)
+    if not dtype.is_floating_point:
+        dtype = node.memory_dtype(like)
+    # One distance between checkpoints, that of long sequences, so that one graph serves every T.
+    every = backend_module(backend).checkpoint_every(program, like.new_empty((256, 1)))
+    fixed = (None,) * len(program.params)
+    spec = Spec(program, backend, fixed, node._out_dtype(like), node.memory_dtype(like), every)
+    return spec_text(spec), program.n_outputs, program.memory_outputs
+
+
+# The compiler takes the result as a constant instead of looking into the tracing.
+plan._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def run_compiled(
+    node: "StepNode", x_seq: Tensor, state: list[Tensor]
+) -> tuple[tuple[Tensor, ...], list[Tensor], Tensor | None]:
+    """`run_fused` inside `torch.compile` or `torch.export`: one operation, parameters as its tensors."""
+    found = plan(node, x_seq.device.type, x_seq.dtype)
+    if found is None:
+        return run_reference(node, x_seq, state)
+    spec, n_outputs, memory_outputs = found
+    dtype = node.memory_dtype(x_seq)
+    if not x_seq.dtype.is_floating_point:
+        x_seq = x_seq.to(dtype)
+    params, want = [], []
+    for name in node._param_names:
+        value = getattr(node, name)
+        if isinstance(value, Tensor):
+            params.append(value)
+            want.append(value.requires_grad)
+        elif value is not None:
+            params.append(torch.full((), value, dtype=dtype, device=x_seq.device))
+            want.append(False)
+    save = torch.is_grad_enabled()
+    flat = torch.ops.snn_neurons.forward(spec, x_seq, state, params, want, save)
+    return _split(flat, n_outputs, memory_outputs, len(state))

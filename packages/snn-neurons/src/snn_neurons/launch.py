@@ -23,10 +23,11 @@ class Spec(NamedTuple):
     scalars: tuple[float | None, ...]
     out_dtype: torch.dtype
     memory_dtype: torch.dtype
+    every: int | None = None  # steps between checkpoints; None: the backend's choice for each input
 
 
 class Result(NamedTuple):
-    """Outputs ``[T, N, ...]``, last states ``[N, ...]`` and the checkpoints kept for backward, each ``[C, M]``."""
+    """Outputs ``[T, N, ...]``, last states ``[N, ...]`` and the checkpoints kept for backward, each ``[C * M + 2]``."""
 
     outs: list[Tensor]
     lasts: list[Tensor]
@@ -66,19 +67,24 @@ def launch_forward(spec: Spec, x: Tensor, states: Sequence[Tensor], params: Sequ
         for i in range(program.n_outputs)
     ]
     lasts = [new((M,), dtype=spec.memory_dtype) for _ in states]
-    every = backend.checkpoint_every(program, flat)
+    every = spec.every or backend.checkpoint_every(program, flat)
     count = segments(spec, T, every) if save else 0
-    saved = [new((count, M), dtype=spec.memory_dtype) for _ in states] if save else []
+    # Two elements more: a size that can be neither 0 nor 1 lets one compiled graph serve every T.
+    saved = [new((count * M + 2,), dtype=spec.memory_dtype) for _ in states] if save else []
     if T == 0 or M == 0:
         for last, value in zip(lasts, first, strict=True):
             last.copy_(value)
     else:
         poison([*outs, *lasts, *saved])
         values = _flat_params(spec, layout, params)
-        backend.forward(program, flat, first, values, outs, lasts, saved if count else None, every)
+        backend.forward(program, flat, first, values, outs, lasts, _rows(saved, M) if count else None, every)
     return Result(
         [layout.restore_sequence(o) for o in outs], [layout.restore_step(v) for v in lasts], saved
     )
+
+
+def _rows(saved: Sequence[Tensor], neurons: int) -> list[Tensor]:
+    return [s[:-2].view(-1, neurons) for s in saved]
 
 
 class Gradients(NamedTuple):
@@ -120,9 +126,9 @@ def launch_backward(
         poison([*([g_x] if g_x is not None else []), *g_states])
         first = [layout.flatten_step(s.detach().to(spec.memory_dtype)) for s in states]
         values = _flat_params(spec, layout, params)
-        every = backend.checkpoint_every(spec.program, flat)
+        every = spec.every or backend.checkpoint_every(spec.program, flat)
         grads = backend.backward(
-            spec.program, flat, first, values, list(saved), every, g_out, g_last, g_x, g_states, want
+            spec.program, flat, first, values, _rows(saved, M), every, g_out, g_last, g_x, g_states, want
         )
         g_params = list(grads)
     tensors = iter(params)

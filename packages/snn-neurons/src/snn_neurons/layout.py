@@ -48,7 +48,7 @@ class Layout(NamedTuple):
 
     def flatten_step(self, x: Tensor) -> Tensor:
         """``[N, ...] -> [M]``."""
-        return (x if self.order is None else x.permute(self.order)).reshape(-1)
+        return (x if self.order is None else x.permute(self.order)).reshape(-1).contiguous()
 
     def restore_sequence(self, flat: Tensor) -> Tensor:
         """``[T, M] -> [T, N, ...]``, a view."""

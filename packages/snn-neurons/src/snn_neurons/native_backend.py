@@ -119,7 +119,7 @@ def backward(
     arguments = [T, M, every, _threads(2 * T * M), x.data_ptr(), x.stride(0), *arguments]
     arguments[6:6] = [0, 0] if g_x is None else [g_x.data_ptr(), g_x.stride(0)]
     arguments += [s.data_ptr() for s in states]
-    arguments += [s.data_ptr() for s in saved] if saved else [0] * len(states)
+    arguments += [s.data_ptr() for s in saved] if T > every else [0] * len(states)
     arguments += [0 if g is None else g.data_ptr() for g in g_lasts]
     arguments += [g.data_ptr() for g in g_states]
     g_outs = [g if g is None or g.stride(1) == 1 or M == 1 else g.contiguous() for g in g_outs]

@@ -13,7 +13,7 @@ operations give booleans, which only ``where``, ``and``, ``or``, ``not`` and ``f
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, cache
 
 Ref = int | float
 
@@ -28,7 +28,7 @@ OPS = {
     **dict.fromkeys(UNARY, 1),
     **dict.fromkeys(BINARY, 2),
     **dict.fromkeys(COMPARE, 2),
-    **{"and": 2, "or": 2, "not": 1, "where": 3, "float": 1},
+    "and": 2, "or": 2, "not": 1, "where": 3, "float": 1,
 }
 
 
@@ -95,7 +95,7 @@ class Program:
         return hash(self.text)
 
 
-@lru_cache(maxsize=None)
+@cache
 def program_from_text(text: str) -> Program:
     """The program that ``Program.text`` wrote.
 

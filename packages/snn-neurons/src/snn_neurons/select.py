@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from snn_neurons.errors import BackendError, NotFusableError
@@ -12,16 +13,20 @@ if TYPE_CHECKING:
 BACKENDS = ("auto", "torch", "native", "triton")
 
 
-def obstacle(node: "StepNode", x: Tensor, backend: str) -> Exception | None:
+def obstacle(node: "StepNode", x: Tensor, backend: str, device: str | None = None) -> Exception | None:
     """Why ``backend`` cannot run ``node`` on ``x``, as the error to raise, or ``None``."""
     from snn_neurons.launch import backend_module
     from snn_neurons.node_program import node_program
 
     if backend == "torch":
         return None
-    if backend == "triton" and x.device.type == "cpu" and node.backend == "auto":
+    if _transformed():
+        return BackendError("inside torch.func transforms only the plain loop runs; use backend='auto' or 'torch'")
+    if backend == "triton" and (device or x.device.type) == "cpu" and node.backend == "auto":
         return BackendError("the triton backend runs on CUDA and the input is on cpu")
     checked = x if x.dtype.is_floating_point else x.new_empty((), dtype=node.memory_dtype(x))
+    if device is not None and device != "cpu":
+        checked = torch.empty((), dtype=checked.dtype, device=device)
     reason = backend_module(backend).unavailable(checked)
     if reason:
         return BackendError(reason)
@@ -32,28 +37,38 @@ def obstacle(node: "StepNode", x: Tensor, backend: str) -> Exception | None:
     return None
 
 
-def choose_backend(node: "StepNode", x: Tensor) -> str:
+def choose_backend(node: "StepNode", x: Tensor, device: str | None = None) -> str:
     """The backend that runs ``node`` on ``x``: the one asked for, or under ``"auto"`` the fastest that can.
 
-    A step that cannot be traced runs as the plain loop, ``"reference"``, under ``"auto"`` and ``"torch"``.
+    A step that cannot be traced runs as the plain loop, ``"reference"``, under ``"auto"`` and ``"torch"``; so do all
+    under `torch.func` transforms, where only the plain loop has every derivative.
+
+    Args:
+        device: the type of the device, where ``x`` only stands for the input.
 
     Raises:
         BackendError: the backend asked for cannot run it.
     """
+    from snn_neurons.node_program import node_program
+
     asked = node.backend
     if asked in ("native", "triton"):
-        error = obstacle(node, x, asked)
+        error = obstacle(node, x, asked, device)
         if error is not None:
             raise type(error)(f"{type(node).__name__} cannot run with backend={asked!r}: {error}") from error
         return asked
-    from snn_neurons.node_program import node_program
-
+    if _transformed():
+        return "reference"
     try:
         node_program(node)
     except NotFusableError:
         return "reference"
     if asked == "auto":
-        backend = "native" if x.device.type == "cpu" else "triton"
-        if obstacle(node, x, backend) is None:
+        backend = "native" if (device or x.device.type) == "cpu" else "triton"
+        if obstacle(node, x, backend, device) is None:
             return backend
     return "torch"
+
+
+def _transformed() -> bool:
+    return torch._C._functorch.peek_interpreter_stack() is not None

@@ -2,21 +2,21 @@
 
 from collections import namedtuple
 from collections.abc import Callable, Collection
-from functools import lru_cache
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
 from snn_base import MemoryModule
 from torch import Tensor, nn
 
-from snn_neurons.fused import run_fused
+from snn_neurons.fused import run_compiled, run_fused
 from snn_neurons.reference import as_outputs, run_reference
 from snn_neurons.select import BACKENDS, choose_backend
 
 ParamValue = float | Tensor | None
 
 
-@lru_cache(maxsize=None)
+@cache
 def named_tuple_type(kind: str, names: tuple[str, ...]) -> Callable[..., Any]:
     """The NamedTuple that steps receive, one type per set of names."""
     return namedtuple(kind, names)  # type: ignore[misc]
@@ -144,7 +144,7 @@ class StepNode(MemoryModule):
         """One step ``[N, ...] -> [N, ...]``."""
         if not torch.compiler.is_compiling():
             backend = choose_backend(self, x)
-            if backend != "torch":
+            if backend not in ("torch", "reference"):
                 outs = self._run(x.unsqueeze(0), backend)
                 return outs[0].squeeze(0) if len(outs) == 1 else tuple(o.squeeze(0) for o in outs)
         # The compiler fuses one step by itself, and inside its loops only plain operations can be differentiated.
@@ -158,13 +158,15 @@ class StepNode(MemoryModule):
 
     def multi_step_forward(self, x_seq: Tensor) -> Any:
         """A sequence ``[T, N, ...] -> [T, N, ...]`` in one call of the chosen backend."""
-        outs = self._run(x_seq, choose_backend(self, x_seq))
+        outs = self._run(x_seq, "compiled" if torch.compiler.is_compiling() else choose_backend(self, x_seq))
         return outs[0] if len(outs) == 1 else outs
 
     def _run(self, x_seq: Tensor, backend: str) -> tuple[Tensor, ...]:
         names = self.memory_names
         state = [getattr(self, n) for n in names]
-        if backend == "reference":
+        if backend == "compiled":
+            outs, last, v_seq = run_compiled(self, x_seq, state)
+        elif backend == "reference":
             outs, last, v_seq = run_reference(self, x_seq, state)
         else:
             outs, last, v_seq = run_fused(self, x_seq, state, backend)
