@@ -98,10 +98,11 @@ def draw(folder: Path, spikes: dict[str, Tensor], v: Tensor, counts: Tensor, his
     from snn_base import plot
 
     last = spikes["conv 2"]
-    busy = last[:, 0].flatten(1).sum(0).topk(3).indices.tolist()
+    rate = last[:, 0].flatten(1).mean(0)
+    telling = (rate - 0.2).abs().argsort()[:3].tolist()  # neurons that neither rest nor fire at every step
     pictures = {
         "spike_raster": plot.raster(last[:, 0, :8]),
-        "membrane": plot.membrane(v[:, 0], last[:, 0], threshold=1.0, neurons=busy),
+        "membrane": plot.membrane(v[:, 0], last[:, 0], threshold=1.0, neurons=telling),
         "firing_rates": plot.rate_histogram({name: s.mean((0, 1)) for name, s in spikes.items()}),
         "confusion_matrix": plot.confusion_matrix(counts),
         "learning_curve": plot.learning_curve(history, ylabel="loss, error"),
