@@ -1,6 +1,10 @@
 """Spiking neurons from one step function each, run by fused kernels."""
 
 from snn_neurons.__about__ import __version__
+from snn_neurons.allocator import keep_freed_memory
+from snn_neurons.decorator import neuron
+from snn_neurons.errors import BackendError, NotFusableError
+from snn_neurons.explain import BackendReport, explain_backend
 from snn_neurons.nodes import (
     PSN,
     AdaptiveLIFNode,
@@ -63,6 +67,8 @@ __all__ = [
     "AdaptiveLIFNode",
     "AlphaLIFNode",
     "ArcTan",
+    "BackendError",
+    "BackendReport",
     "BurstNode",
     "ComplementaryLIFNode",
     "CubaLIFNode",
@@ -82,6 +88,7 @@ __all__ = [
     "LeakyReLU",
     "MaskedPSN",
     "MultiGaussian",
+    "NotFusableError",
     "OTTTLIFNode",
     "OTTTSequential",
     "ParametricLIFNode",
@@ -107,5 +114,8 @@ __all__ = [
     "TernaryLIFNode",
     "Triangle",
     "__version__",
+    "explain_backend",
+    "keep_freed_memory",
+    "neuron",
     "trace_gradient",
 ]

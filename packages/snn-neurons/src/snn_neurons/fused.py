@@ -10,7 +10,7 @@ from snn_neurons.launch import Spec, backend_module, launch_backward, launch_for
 from snn_neurons.node_program import active_params, node_program
 from snn_neurons.ops import spec_text
 from snn_neurons.reference import run_reference
-from snn_neurons.select import choose_backend
+from snn_neurons.choice import choose_backend
 
 if TYPE_CHECKING:
     from snn_neurons.step_node import StepNode

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snn_neurons.fused import run_compiled, run_fused
 from snn_neurons.reference import as_outputs, run_reference
-from snn_neurons.select import BACKENDS, choose_backend
+from snn_neurons.choice import BACKENDS, choose_backend
 
 ParamValue = float | Tensor | None
 

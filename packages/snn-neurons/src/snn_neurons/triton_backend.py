@@ -40,13 +40,13 @@ def interpreted() -> bool:
 
 
 def checkpoint_every(program: Program, x: Tensor) -> int:
-    """Steps per chunk: what the registers of a thread hold, fewer for a short sequence."""
+    """Steps per chunk: what the registers of a thread hold without spilling, fewer for a short sequence."""
     T, memories = x.shape[0], len(program.states)
     if T <= 1:
         return 1
-    if T <= 4:
+    if T <= 4 or memories > 3:
         return 4
-    return 16 if memories <= 1 else 8 if memories <= 3 else 4
+    return 16 if memories <= 1 and len(program.vjp.ops) <= 36 else 8
 
 
 @cache
@@ -61,9 +61,14 @@ def _kernel(program: Program, variant: Variant, name: str) -> Any:
     return scope[name]
 
 
-def _block(x: Tensor) -> int:
-    # Two neurons per thread share address arithmetic and move in one access; in float64 their registers would spill.
-    return 32 * _WARPS * (1 if x.dtype == torch.float64 else 2)
+def _block(x: Tensor, params: list[Param]) -> int:
+    """Neurons per program.
+
+    Two per thread share address arithmetic and move in one access. Their registers would spill in float64, and where
+    parameters take registers too.
+    """
+    single = x.dtype == torch.float64 or any(isinstance(p, Periodic) for p in params)
+    return 32 * _WARPS * (1 if single else 2)
 
 
 def _params(params: list[Param], x: Tensor, dtype: torch.dtype) -> tuple[tuple[str, ...], list[Any]]:
@@ -97,9 +102,8 @@ def _sequences(tensors: list[Tensor]) -> list[Any]:
     return [a for t in dense for a in (t, t.stride(0))]
 
 
-def _launch(kernel: Any, arguments: list[Any], x: Tensor) -> None:
+def _launch(kernel: Any, arguments: list[Any], x: Tensor, block: int) -> None:
     T, n = x.shape
-    block = _block(x)
     grid = (-(-n // block),)
     if x.is_cuda:
         with torch.cuda.device(x.device):
@@ -128,7 +132,7 @@ def forward(
     keep = saved if saved is not None and x.shape[0] > every else []
     variant = Variant(every, kinds, double=dtype == torch.float64, aligned=x.shape[1] % 16 == 0, checkpoints=bool(keep))
     arguments = [*_sequences([x, *outs]), *map(_dense, states), *lasts, *keep, *values]
-    _launch(_kernel(program, variant, "forward"), arguments, x)
+    _launch(_kernel(program, variant, "forward"), arguments, x, _block(x, params))
 
 
 def backward(
@@ -152,6 +156,7 @@ def backward(
             into.zero_() if last is None else into.copy_(last)
         sizes = [p.values.shape if isinstance(p, Periodic) else () for p in params]
         return [torch.zeros(s, dtype=dtype, device=x.device) if w else None for s, w in zip(sizes, want, strict=True)]
+    block = _block(x, params)
     kinds, values = _params(params, x, dtype)
     keep = [] if every >= T else saved
     variant = Variant(
@@ -166,7 +171,7 @@ def backward(
         want=tuple(want),
     )
     parts = [
-        None if not w else x.new_empty(n if isinstance(p, Periodic) else -(-n // _block(x)), dtype=dtype)
+        None if not w else x.new_empty(n if isinstance(p, Periodic) else -(-n // block), dtype=dtype)
         for p, w in zip(params, want, strict=True)
     ]
     given = [g for g in g_outs if g is not None]
@@ -179,7 +184,7 @@ def backward(
         *[part for part in parts if part is not None],
         *values,
     ]
-    _launch(_kernel(program, variant, "backward"), arguments, x)
+    _launch(_kernel(program, variant, "backward"), arguments, x, block)
     return [
         None if part is None else p.reduce(part) if isinstance(p, Periodic) else part.sum()
         for part, p in zip(parts, params, strict=True)
