@@ -208,6 +208,13 @@ def floors(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def lava(session: nox.Session) -> None:
+    """Exported files against a real lava-dl, in the interpreter that SNN_LAVA_PYTHON names; skips without."""
+    install_editable(session, "test")
+    pytest(session, *(session.posargs or ["packages/snn-lava-bridge/tests/test_real_lava.py"]))
+
+
+@nox.session(default=False)
 def release(session: nox.Session) -> None:
     """Prepare a release: `nox -s release -- PACKAGE major|minor|patch|current` (docs/releasing.md)."""
     if len(session.posargs) != 2 or session.posargs[0] not in PROJECTS:
