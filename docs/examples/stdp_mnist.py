@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 from digits import Digits, fail, load_digits
-from snn_learning.networks import DiehlCookNetwork, RetinaEncoder, assign_labels, classify
 from torch import Tensor
+
+from snn_learning.networks import DiehlCookNetwork, RetinaEncoder, assign_labels, classify
 
 READOUTS = ("all_activity", "proportion", "likelihood")
 
@@ -66,7 +67,9 @@ class Run:
         return run
 
 
-def train(run: Run, images: Tensor, *, checkpoint: Path | None = None, every: int = 200, until: int | None = None) -> None:
+def train(
+    run: Run, images: Tensor, *, checkpoint: Path | None = None, every: int = 200, until: int | None = None
+) -> None:
     """Learn what is left of the epochs, or up to ``until`` images; every epoch has its own order, given by the seed."""
     total, batch = run.config["epochs"] * len(images), run.config["batch"]
     until = total if until is None else min(until, total)
@@ -172,7 +175,7 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="passes over the images (10 for the small digits, 1 with --data)")
     parser.add_argument("--batch", type=int, default=32, help="images of one update")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("stdp_mnist_output"), help="folder of checkpoint and figures")
+    parser.add_argument("--output", type=Path, default=Path("stdp_mnist_output"), help="folder for what is written")
     parser.add_argument("--resume", type=Path, help="checkpoint.pt to go on from; its settings hold")
     parser.add_argument("--quick", action="store_true", help="a shorter run, to see that it works")
     args = parser.parse_args(arguments)

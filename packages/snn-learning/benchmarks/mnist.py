@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from snn_learning.networks import DiehlCookNetwork, RetinaEncoder, assign_labels, classify
 from torch import Tensor
+
+from snn_learning.networks import DiehlCookNetwork, RetinaEncoder, assign_labels, classify
 
 READOUTS = ("all_activity", "proportion", "likelihood")
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")

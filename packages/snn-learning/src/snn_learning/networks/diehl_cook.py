@@ -26,9 +26,10 @@ class DiehlCookNetwork(MemoryModule):
         w[j] <- w[j] + (1 - (1 - lr)**n[j]) * (x[j] - w[j]),    then |w[j]|_2 = 1
         theta[j] <- theta[j] + theta_plus * (neurons * n[j] - sum_j n),  then theta[j] >= -v_threshold / 2
 
-    with ``n[j]`` the neuron's spikes and ``x[j]`` the mean presynaptic trace at those spikes, scaled to norm 1: the instar
-    rule ``dw = lr * s_post * (x_pre - w)``, `snn_learning.Instar`, applied ``n[j]`` times with that mean, which is stable
-    for any number of spikes. The thresholds make every neuron win equally often.
+    with ``n[j]`` the neuron's spikes and ``x[j]`` the mean presynaptic trace at those spikes, scaled to norm 1. That is
+    the instar rule ``dw = lr * s_post * (x_pre - w)``, `snn_learning.Instar`, applied ``n[j]`` times with that mean,
+    which is stable for any number of spikes. The thresholds make every neuron win equally often. The first sequence
+    gives the random weights the shape of its mean input: neurons far from every input would never come to fire.
 
     ``lr`` and ``theta_plus`` fall exponentially from ``lr`` to ``lr_end``, and as its square root, while
     ``anneal_samples`` samples are learned, and stay there. The count of samples is saved with the weights.
@@ -44,7 +45,7 @@ class DiehlCookNetwork(MemoryModule):
         theta_plus: fall of every threshold with any spike, at the first sample; the neuron that fired gains ``neurons``
             times as much.
         anneal_samples: samples over which the rates fall.
-        generator: draws the first weights, uniform in [0, 1) before the normalisation.
+        generator: draws the first weights, uniform in [0, 1) before they are normalised.
         step_mode: ``"s"`` for spikes ``[N, inputs]``, ``"m"`` for ``[T, N, inputs]``.
 
     Shapes: spikes ``[N, inputs]`` -> ``[N, neurons]``, at most one of them 1 in each sample and step.

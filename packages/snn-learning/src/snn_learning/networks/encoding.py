@@ -39,7 +39,8 @@ def image_intensities(images: Tensor, *, sigma: float = 0.8, contrast: float = 4
         x = _blur(x, sigma)
     x = x.flatten(1)
     energy = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return (x * (contrast / energy.clamp_min(torch.finfo(x.dtype).tiny))).clamp(max=1.0)
+    shape: Tensor = x / energy.clamp_min(torch.finfo(x.dtype).tiny)  # first, for contrast / tiny may be infinite
+    return (contrast * shape).clamp(max=1.0)
 
 
 class RetinaEncoder(nn.Module):

@@ -47,7 +47,8 @@ def assign_labels(counts: Tensor, labels: Tensor, *, classes: int, smoothing: fl
     """
     if counts.dim() != 2 or labels.shape != counts.shape[:1]:
         raise ValueError(
-            f"counts must be [samples, neurons] and labels [samples], got {tuple(counts.shape)} and {tuple(labels.shape)}"
+            "counts must be [samples, neurons] and labels [samples], "
+            f"got {tuple(counts.shape)} and {tuple(labels.shape)}"
         )
     if labels.dtype.is_floating_point or labels.dtype in (torch.bool, torch.complex64, torch.complex128):
         raise TypeError(f"labels must be integers, got {labels.dtype}")
