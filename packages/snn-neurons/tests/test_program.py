@@ -1,0 +1,86 @@
+"""Programs: what is traced, what is refused, how it is written and read."""
+
+import pytest
+import torch
+from snn_neurons import ATan, LIFNode, NotFusableError, SpikingNode
+from snn_neurons.builder import GraphBuilder
+from snn_neurons.node_program import node_program
+from snn_neurons.program import program_from_text
+
+
+def test_a_program_is_read_as_it_was_written():
+    program = node_program(LIFNode(surrogate=ATan(3.0)))
+    assert program_from_text(program.text) == program
+    assert program.states == ("v",)
+    assert set(program.params) == {"v_threshold", "v_reset", "tau"}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[2,[],[],1,0,[1,[],[]],[1,[],[]]]", '[1,[],[],1,0,[1,[["evil",0]],[1]],[1,[],[]]]'])
+def test_other_text_is_refused(text):
+    with pytest.raises(ValueError, match="not a neuron program"):
+        program_from_text(text)
+
+
+def test_one_program_serves_all_values():
+    assert node_program(LIFNode(tau=2.0)) == node_program(LIFNode(tau=7.0, v_threshold=torch.rand(3)))
+    assert node_program(LIFNode()) != node_program(LIFNode(decay_input=False))
+
+
+def test_a_changed_attribute_is_traced_again():
+    node = LIFNode()
+    before = node_program(node)
+    node.decay_input = False
+    assert node_program(node) == node_program(LIFNode(decay_input=False)) != before
+    node.surrogate = ATan(9.0)
+    assert node_program(node) != node_program(LIFNode(decay_input=False))
+
+
+def matmul(x, state):
+    return x.unsqueeze(0) @ x.unsqueeze(1)
+
+
+def branch(x, state):
+    return x if (x > 0).any() else state.v
+
+
+@pytest.mark.parametrize(
+    ("charge", "named"),
+    [
+        (lambda x, state: state.v + x.cumsum(0), "aten.cumsum"),
+        (lambda x, state: state.v + x.mean(), "aten.mean"),
+        (lambda x, state: state.v + x.flip(0), "aten.flip"),
+        (branch, "branch"),
+        (matmul, "aten.mm|not pointwise|shape"),
+    ],
+    ids=["cumsum", "mean", "flip", "branch", "matmul"],
+)
+def test_what_cannot_be_fused_is_named_and_runs_as_a_loop(charge, named):
+    class Odd(SpikingNode):
+        def charge(self, x, state, p):
+            return charge(x, state)
+
+    with pytest.raises(NotFusableError, match=named):
+        node_program(Odd())
+    with pytest.raises(NotFusableError, match="Odd cannot run with backend='native'"):
+        Odd(step_mode="m", backend="native")(torch.rand(4, 3))
+    if charge is not matmul:
+        assert Odd(step_mode="m", backend="torch")(torch.rand(4, 3)).shape == (4, 3)
+
+
+def test_the_builder_folds_shares_and_drops():
+    build = GraphBuilder(3, uniform=frozenset({2}))
+    a = build("add", 0, build("mul", 1, 1.0))
+    assert build("add", 1, 0) == a
+    assert build("mul", a, 0.0) == 0.0
+    assert build("neg", build("neg", a)) == a
+    build("exp", a)
+    quotient = build("div", a, 2)
+    graph = build.build([quotient])
+    assert [op.name for op in graph.ops] == ["add", "reciprocal", "mul"]
+    assert 4 in graph.depends_only_on(frozenset({2}))
+
+
+def test_tracing_ignores_the_callers_modes():
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = node_program(LIFNode())
+    assert inside == node_program(LIFNode())
