@@ -11,17 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from snn_base import reset_net
 from snn_lava_bridge import CubaLIFNode, FlattenBlock, conv_block, dense_block, export_netx, lint, simulate, verify
 from snn_neurons.surrogates import ATan
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 STEPS, SHOWN, GROUP = 7, 5, 10
 
 
 def encode(images: Tensor) -> Tensor:
-    """Spikes ``[T, N, 1, 28, 28]`` of images uint8 ``[N, 28, 28]``: step t shows the pixels above level t, then none."""
+    """Spikes ``[T, N, 1, 28, 28]`` of images uint8 ``[N, 28, 28]``: step t has the pixels above level t."""
     levels = (torch.arange(SHOWN) + 0.5) / SHOWN * 255
     spikes = images.unsqueeze(0) > levels.view(-1, 1, 1, 1)
     return F.pad(spikes.unsqueeze(2).to(torch.uint8), (0, 0) * 4 + (0, STEPS - SHOWN))

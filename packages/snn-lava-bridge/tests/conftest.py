@@ -1,13 +1,15 @@
 """Vectors of the real lava-dl and networks built from them."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from snn_lava_bridge import (
     BlockContainer,
     ConvSynapse,
@@ -17,7 +19,6 @@ from snn_lava_bridge import (
     PoolSynapse,
     RecurrentBlock,
 )
-from torch import Tensor, nn
 
 DATA = Path(__file__).with_name("data")
 
@@ -58,9 +59,8 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _seed() -> Iterator[None]:
+def _seed() -> None:
     torch.manual_seed(0)
-    yield
 
 
 def _neuron(layer: dict[str, Any], g: Golden, arithmetic: str) -> CubaLIFNode:

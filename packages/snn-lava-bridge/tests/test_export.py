@@ -4,8 +4,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
+
+from snn_base import reset_net, set_step_mode
 from snn_lava_bridge import export_netx, import_netx, simulate, verify
-from snn_base import set_step_mode, reset_net
 
 NETS = [
     "conv", "conv_bias", "conv_groups_dilation", "conv_pool", "conv_probe", "mlp", "mlp_axonal_delay", "mlp_bias",

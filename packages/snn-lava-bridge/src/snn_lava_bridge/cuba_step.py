@@ -156,7 +156,8 @@ def leaky_integrator(
     """
     initial = torch.zeros_like(x_seq[0]) if state is None else state.detach()
     slayer = gradient == "slayer"
-    y = y_out = torch.trunc(initial * s_scale).double()
+    y = torch.trunc(initial * s_scale).double()
+    y_out = torch.zeros_like(y)  # slayer sums decay gradients over outputs alone, not over the initial state
     outputs = []
     for x in x_seq.unbind(0):
         y_out = leak_through(y, y_out, decay.double(), slayer=slayer) + truncate(x * s_scale).double()
