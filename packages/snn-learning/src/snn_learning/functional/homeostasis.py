@@ -90,5 +90,5 @@ def adaptive_threshold_step(theta: Tensor, s: Tensor, *, theta_plus: float, deca
         return decay * theta + theta_plus * mean
     steps = mean.shape[0]
     powers = torch.tensor([decay ** (steps - 1 - t) for t in range(steps)], dtype=theta.dtype, device=theta.device)
-    past: float = decay**steps
-    return past * theta + theta_plus * torch.tensordot(powers, mean, 1)
+    grown: Tensor = theta_plus * torch.tensordot(powers, mean, 1)
+    return decay**steps * theta + grown

@@ -68,8 +68,8 @@ def last_trace(s_seq: Tensor, x: Tensor, decay: float) -> Tensor:
     """Return only the last step of `trace`: ``decay**T x + sum_t decay**(T-1-t) s[t]``."""
     steps = s_seq.shape[0]
     powers = decay_powers(steps, decay, s_seq)
-    past: float = decay**steps
-    return past * x + torch.tensordot(powers.flip(0), s_seq, 1)
+    grown: Tensor = torch.tensordot(powers.flip(0), s_seq, 1)
+    return decay**steps * x + grown
 
 
 def decay_powers(steps: int, decay: float, like: Tensor) -> Tensor:

@@ -202,8 +202,13 @@ def total_change(changes: list[Change], w: Tensor, scale: float) -> Tensor:
     total: Tensor | None = None
     for gain, amount in changes:
         value = evaluate(gain, w)
-        part = amount * (scale * value)
-        total = part if total is None else total + part
+        value = scale * value
+        if total is None:
+            total = amount * value
+        elif isinstance(value, Tensor):
+            total = torch.addcmul(total, amount, value)
+        else:
+            total = torch.add(total, amount, alpha=value)
     if total is None:
         return torch.zeros_like(w)
     return total.expand_as(w)

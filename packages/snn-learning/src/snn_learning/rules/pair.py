@@ -8,7 +8,7 @@ from torch import Tensor
 
 from snn_learning.functional.checks import check_binary, check_choice
 from snn_learning.functional.geometry import Geometry, LinearGeometry
-from snn_learning.functional.rule import Change, Gain, Rule, State, Term, is_number
+from snn_learning.functional.rule import Change, Gain, Rule, State, Term, is_number, scaled
 from snn_learning.functional.traces import decay_factor, last_trace, nearest_trace, previous, reverse_trace, trace
 from snn_learning.rules.dependence import Dependence, weight_gains
 
@@ -124,29 +124,36 @@ class PairSTDP(Rule):
         ltp_sees, ltd_sees = SEES_OWN_STEP[self.coincidence]
         seen_pre = x_pre if ltp_sees else previous(x_pre, state["x_pre"], d_plus)
         seen_post = x_post if ltd_sees else previous(x_post, state["x_post"], d_minus)
-        terms = [Term(-seen_post, pre, f_minus), Term(post, seen_pre, f_plus)]
+        terms = [Term(seen_post, pre, scaled(f_minus, -1.0)), Term(post, seen_pre, f_plus)]
         return terms, {"x_pre": x_pre[-1], "x_post": x_post[-1]}
 
     def window_terms(self, pre: Tensor, post: Tensor, state: State) -> tuple[list[Term], State]:
-        f_plus, f_minus = self._gains()
-        if self.scheme != "all_to_all" or not (is_number(f_plus) and is_number(f_minus)):
+        if self.scheme != "all_to_all":
             return self.terms(pre, post, state)
-        # One product: the adjoint of a trace moves both traces to the side with fewer numbers,
+        # The adjoint of a trace moves both traces to the side with fewer numbers,
         #   sum_t post[t] x_pre[t] - x_post[t] pre[t] = sum_t post[t] (causal(pre) - anticausal(pre))[t],
-        # and what the carried trace of the other side adds is a product of rank N.
+        # so that gains that are numbers leave one product; what the carried trace of the other side adds has rank N.
         d_plus, d_minus = decay_factor(self.tau_plus, self.dt), decay_factor(self.tau_minus, self.dt)
         ltp_sees, ltd_sees = SEES_OWN_STEP[self.coincidence]
+        f_plus, f_minus = self._gains()
+        f_down = scaled(f_minus, -1.0)
         if pre[0].numel() <= post[0].numel():
             x_pre = trace(pre, state["x_pre"], d_plus)
             seen = x_pre if ltp_sees else previous(x_pre, state["x_pre"], d_plus)
-            kernel, first = _kernel(pre, seen, f_plus, d_minus, f_minus, ltd_sees)
-            terms = [Term(post, kernel), Term(-state["x_post"].unsqueeze(0), first)]
-            return terms, {"x_pre": x_pre[-1].clone(), "x_post": last_trace(post, state["x_post"], d_minus)}
+            new = {"x_pre": x_pre[-1].clone(), "x_post": last_trace(post, state["x_post"], d_minus)}
+            later, first = _later(pre, d_minus, ltd_sees)
+            carried = Term(state["x_post"].unsqueeze(0), first, f_down)
+            if is_number(f_plus) and is_number(f_minus):
+                return [Term(post, _mixed(seen, f_plus, later, f_down)), carried], new
+            return [Term(post, later, f_down), Term(post, seen, f_plus), carried], new
         x_post = trace(post, state["x_post"], d_minus)
         seen = x_post if ltd_sees else previous(x_post, state["x_post"], d_minus)
-        kernel, first = _kernel(post, seen, f_minus, d_plus, f_plus, ltp_sees)
-        terms = [Term(kernel.neg_(), pre), Term(first, state["x_pre"].unsqueeze(0))]
-        return terms, {"x_pre": last_trace(pre, state["x_pre"], d_plus), "x_post": x_post[-1].clone()}
+        new = {"x_pre": last_trace(pre, state["x_pre"], d_plus), "x_post": x_post[-1].clone()}
+        later, first = _later(post, d_plus, ltp_sees)
+        carried = Term(first, state["x_pre"].unsqueeze(0), f_plus)
+        if is_number(f_plus) and is_number(f_minus):
+            return [Term(_mixed(seen, f_down, later, f_plus), pre), carried], new
+        return [Term(seen, pre, f_down), Term(later, pre, f_plus), carried], new
 
     def changes(
         self, w: Tensor, pre: Tensor, post: Tensor, state: State, *, geometry: Geometry, reward: Tensor | None = None
@@ -171,12 +178,15 @@ class PairSTDP(Rule):
         return [Change(f_minus, ltd), Change(f_plus, ltp)], {"x_pre": x_pre, "x_post": x_post}
 
 
-def _kernel(
-    s: Tensor, causal: Tensor, causal_gain: Gain, decay: float, reverse_gain: Gain, own_step: bool
-) -> tuple[Tensor, Tensor]:
-    """Return ``causal_gain * causal - reverse_gain * reverse_trace(s)`` and the factor that meets the carried trace."""
-    backward = reverse_trace(s, decay)
-    first = (reverse_gain * decay) * backward[:1]  # type: ignore[operator]
-    if not own_step:
-        backward = backward - s
-    return torch.sub(causal_gain * causal, reverse_gain * backward), first  # type: ignore[operator]
+def _later(s: Tensor, decay: float, own_step: bool) -> tuple[Tensor, Tensor]:
+    """Return the trace of later spikes that each step meets, and the factor that meets the carried trace."""
+    later = reverse_trace(s, decay)
+    first = decay * later[:1]
+    return (later if own_step else later - s), first
+
+
+def _mixed(a: Tensor, a_gain: Gain, b: Tensor, b_gain: Gain) -> Tensor:
+    """Return ``a_gain * a + b_gain * b``, in the memory of ``b`` where autograd does not need it."""
+    if any(isinstance(x, Tensor) and x.requires_grad for x in (a, b, a_gain, b_gain)):
+        return a_gain * a + b_gain * b  # type: ignore[operator,no-any-return]
+    return b.mul_(b_gain).add_(a, alpha=float(a_gain))  # type: ignore[arg-type]
