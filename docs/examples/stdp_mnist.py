@@ -63,7 +63,7 @@ class Run:
             run.net.load_state_dict(state["net"])
             run.encoder.load_state_dict(state["encoder"])
         except Exception as error:
-            fail(f"{path} is no checkpoint of this example: {str(error).splitlines()[0]}")
+            fail(f"{path} is no checkpoint of this example ({type(error).__name__} on reading it)")
         return run
 
 
