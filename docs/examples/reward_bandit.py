@@ -107,7 +107,9 @@ def main(arguments: list[str] | None = None) -> tuple[float, float]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, help="number of trials, 6000 by default, 3000 with --quick")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("reward_bandit.png"), help="file of the figure")
+    parser.add_argument(
+        "--output", type=Path, default=Path("reward_bandit_output/reward.png"), help="file of the figure"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer trials, to see that it works")
     args = parser.parse_args(arguments)
     quick = args.quick or os.environ.get("SNN_EXAMPLE_QUICK") == "1"
