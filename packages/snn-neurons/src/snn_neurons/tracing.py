@@ -1,5 +1,6 @@
 """From a step written in PyTorch to a program: traced with its VJP, read operation by operation."""
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -22,7 +23,7 @@ _EXTRA = (
     *(aten.tanh_backward, aten.gelu, aten.gelu_backward, aten.silu, aten.silu_backward, aten.hardsigmoid),
     *(aten.hardsigmoid_backward, aten.hardswish, aten.hardswish_backward, aten.heaviside, aten.addcmul, aten.addcdiv),
     *(aten.lerp, aten.rsub, aten.mish, aten.mish_backward, aten.log_sigmoid_forward, aten.log_sigmoid_backward),
-    *(aten.square, aten.frac, aten.celu, aten.logit, aten.tan, aten.sinh, aten.cosh),
+    *(aten.square, aten.frac, aten.celu, aten.logit),
 )
 _SAME = {"clone", "alias", "detach", "lift_fresh_copy", "lift_fresh", "contiguous", "view_as", "positive"}
 _RENAME = {"sgn": "sign", "lt": "lt", "logical_and": "and", "logical_or": "or", "logical_not": "not"}
@@ -125,10 +126,18 @@ def _read(module: torch.fx.GraphModule, n_inputs: int, uniform: frozenset[int]) 
             values[node] = float(constant.item())
         elif node.op == "call_function":
             values[node] = _convert(build, node, values)
+            if _changes_argument(node):
+                values[node.args[0]] = values[node]  # type: ignore[index]
         elif node.op == "output":
             found = [values[o] if isinstance(o, Node) else 0.0 for o in node.args[0]]
             return build.build([build.as_float(f) for f in found])
     raise NotFusableError("the step has no output")
+
+
+def _changes_argument(node: Node) -> bool:
+    """Backward formulas and decompositions change their own intermediates in place."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
 
 
 def _convert(build: GraphBuilder, node: Node, values: dict[Node, Any]) -> Any:
@@ -139,6 +148,8 @@ def _convert(build: GraphBuilder, node: Node, values: dict[Node, Any]) -> Any:
         return found[index] if isinstance(found, tuple) else found
     packet = getattr(target, "overloadpacket", None)
     name = packet.__name__ if packet is not None else str(target)
+    if _changes_argument(node):
+        name = name.removesuffix("_")
     value = node.meta.get("val")
     if isinstance(value, Tensor) and value.shape not in (torch.Size((_SIZE,)), torch.Size(()), torch.Size((1,))):
         raise NotFusableError(f"{target} changes the shape: a fused step is pointwise; use backend='torch'")
@@ -152,6 +163,10 @@ def _convert(build: GraphBuilder, node: Node, values: dict[Node, Any]) -> Any:
     args, kwargs = node.args, node.kwargs
     if name in _SAME:
         return ref(args[0])
+    if name == "copy":
+        return number(args[1])
+    if name.startswith(("empty", "new_empty")):
+        return 0.0  # written before it is read
     if name in ("_to_copy", "convert_element_type", "to"):
         return _cast(build, target, ref(args[0]), value)
     if name in ("zeros_like", "new_zeros", "zeros"):
@@ -188,10 +203,28 @@ def _convert(build: GraphBuilder, node: Node, values: dict[Node, Any]) -> Any:
     if name == "remainder":
         a, b = number(args[0]), number(args[1])
         return build("sub", a, build("mul", b, build("floor", build("div", a, b))))
+    composed = _COMPOSED.get(name)
+    if composed is not None:
+        return composed(build, *[number(a) for a in args])
     name = _RENAME.get(name, name)
     if name in COMPARE or name in BINARY or name in UNARY:
         return build(name, *[number(a) for a in args])
     raise NotFusableError(f"{target} cannot be fused: it is not one of the pointwise operations; use backend='torch'")
+
+
+def _hyperbolic(build: GraphBuilder, a: Ref, sign: str) -> Ref:
+    return build("mul", build(sign, build("exp", a), build("exp", build("neg", a))), 0.5)
+
+
+_COMPOSED: dict[str, Callable[..., Ref]] = {
+    "exp2": lambda build, a: build("exp", build("mul", a, math.log(2))),
+    "log2": lambda build, a: build("mul", build("log", a), 1 / math.log(2)),
+    "tan": lambda build, a: build("div", build("sin", a), build("cos", a)),
+    "sinh": lambda build, a: _hyperbolic(build, a, "sub"),
+    "cosh": lambda build, a: _hyperbolic(build, a, "add"),
+    "hypot": lambda build, a, b: build("sqrt", build("add", build("mul", a, a), build("mul", b, b))),
+    "isnan": lambda build, a: build("ne", a, a),
+}
 
 
 def _cast(build: GraphBuilder, target: Any, a: Ref, value: Any) -> Ref:
