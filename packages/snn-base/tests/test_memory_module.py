@@ -225,3 +225,14 @@ def test_integer_inputs_get_floating_memories():
     net = Counter()
     net(torch.ones(2, 3, dtype=torch.int64))
     assert net.n.dtype == torch.float32
+
+
+def test_the_initial_value_of_a_memory_can_be_changed(leaky):
+    net = leaky()
+    net.set_initial_memory("v", 2)
+    assert net.v == 2.0
+    net.set_initial_memory("v", torch.tensor([1.0, 2.0, 3.0]))
+    net.prepare_memories(torch.zeros(2, 4, 3))
+    assert net.v.tolist() == [[1.0, 2.0, 3.0]] * 4
+    with pytest.raises(KeyError, match=r"Leaky has no memory 'u'; it has \['v'\]"):
+        net.set_initial_memory("u", 0.0)

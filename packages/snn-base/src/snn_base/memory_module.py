@@ -108,6 +108,17 @@ class MemoryModule(StepModule):
         """The memories as they are now, by name."""
         return dict(self._memory_values)
 
+    def set_initial_memory(self, name: str, value: float | Tensor) -> None:
+        """Change the value that a registered memory has after every reset, and reset it to that value.
+
+        Raises:
+            KeyError: there is no memory of that name.
+        """
+        if name not in self._memory_defaults:
+            raise KeyError(f"{type(self).__name__} has no memory {name!r}; it has {list(self._memory_defaults)}")
+        self._memory_defaults[name] = value.detach().clone() if isinstance(value, Tensor) else float(value)
+        self._memory_values[name] = _initial(self._memory_defaults[name])
+
     def set_memories(self, values: Mapping[str, MemoryValue]) -> None:
         """Assign several memories; they are checked against the next input."""
         for name, value in values.items():

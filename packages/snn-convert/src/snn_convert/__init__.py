@@ -1,5 +1,40 @@
-"""Conversion of trained PyTorch networks to spiking networks, and exchange through NIR."""
+"""Conversion of trained networks to spiking ones that are accurate at few time steps."""
 
 from snn_convert.__about__ import __version__
+from snn_convert.capture import CaptureError
+from snn_convert.conversion import convert
+from snn_convert.neuron import BurstNeurons, GradedIFNode, GradedNeurons, NeuronFactory
+from snn_convert.observers import (
+    EMAObserver,
+    MaxObserver,
+    MSEObserver,
+    Observer,
+    PercentileObserver,
+    ScaledMaxObserver,
+)
+from snn_convert.recipes import RECIPES, Recipe
+from snn_convert.spiking_model import SpikingModel
+from snn_convert.support import SupportReport, UnsupportedOp, UnsupportedOpsError, check
 
-__all__ = ["__version__"]
+__all__ = [
+    "RECIPES",
+    "BurstNeurons",
+    "CaptureError",
+    "EMAObserver",
+    "GradedIFNode",
+    "GradedNeurons",
+    "MSEObserver",
+    "MaxObserver",
+    "NeuronFactory",
+    "Observer",
+    "PercentileObserver",
+    "Recipe",
+    "ScaledMaxObserver",
+    "SpikingModel",
+    "SupportReport",
+    "UnsupportedOp",
+    "UnsupportedOpsError",
+    "__version__",
+    "check",
+    "convert",
+]
