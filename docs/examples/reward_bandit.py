@@ -91,13 +91,15 @@ def figure(reward: Tensor, weight: Tensor, path: Path) -> None:
 
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=(2, 1), layout="constrained")
     window = max(1, len(reward) // 30)
-    left.plot(torch.arange(window, len(reward) + 1), reward.unfold(0, window, 1).mean(1), label=f"last {window} trials")
+    left.plot(
+        range(window, len(reward) + 1), reward.unfold(0, window, 1).mean(1).numpy(), label=f"last {window} trials"
+    )
     left.axvline(len(reward) / 2, color="gray", linestyle=":", label="arms swapped")
     left.axhline(BEST, color="green", linewidth=0.8, label="best possible")
     left.axhline((BEST + (ARMS - 1) * OTHERS) / ARMS, color="red", linewidth=0.8, label="chance")
     left.set(xlabel="trial", ylabel="reward", ylim=(0, 1))
     left.legend(fontsize=7)
-    right.imshow(weight, vmin=0, vmax=1)
+    right.imshow(weight.numpy(), vmin=0, vmax=1)
     right.set(xlabel="arm", ylabel="cue", title="mean weight", xticks=range(ARMS), yticks=range(CUES))
     fig.savefig(path, dpi=150)
     plt.close(fig)

@@ -142,14 +142,14 @@ def figures(run: Run, labels: Tensor, confusion: Tensor, folder: Path) -> Iterat
     for axis in axes.flat:
         axis.axis("off")
     for axis, j in zip(axes.flat, shown.tolist(), strict=False):
-        axis.imshow(run.net.weight[j].view(height, width), cmap="hot_r")
+        axis.imshow(run.net.weight[j].view(height, width).numpy(), cmap="hot_r")
         axis.set_title("-" if labels[j] < 0 else str(int(labels[j])), fontsize=5, pad=1)
     fig.suptitle("Receptive fields")
     yield _save(fig, folder / "receptive_fields.png")
 
     fig, axis = plt.subplots(figsize=(5, 4.5))
     shares = confusion / confusion.sum(1, keepdim=True).clamp_min(1)
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axis.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     for i in range(len(confusion)):
         for j in range(len(confusion)):
             color = "white" if shares[i, j] > 0.5 else "black"
