@@ -1,20 +1,18 @@
-"""The fused loop in plain PyTorch: every device and dtype, no compiler, no graph per step."""
+"""The fused loop in plain PyTorch: every device and dtype, no compiler, no graph per step.
 
-from collections.abc import Sequence
+Neurons are taken in blocks that stay in the cache while time passes over them.
+"""
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from snn_neurons.layout import Param, Periodic
-from snn_neurons.program import Graph, Program, Ref
+from snn_neurons.program import Graph, Program
+from snn_neurons.schedule import Schedule, specialise
 
-_CALLS = {
-    "float": None,
-    "round": torch.round,
-    "not": torch.logical_not,
-    "and": torch.logical_and,
-    "or": torch.logical_or,
-}
+_BLOCK = 1 << 14
 
 
 def unavailable(x: Tensor) -> str | None:
@@ -23,34 +21,38 @@ def unavailable(x: Tensor) -> str | None:
 
 
 def checkpoint_every(program: Program, x: Tensor) -> int:
-    """Steps between two checkpoints of the state: at most a quarter of a byte per element and step in float32."""
+    """Steps between two checkpoints: at most a quarter of a byte per element and step in float32."""
     return 16 * max(1, len(program.states))
 
 
-def evaluate(graph: Graph, inputs: Sequence[Tensor | float]) -> list[Tensor | float]:
-    """The outputs of a graph for tensors that broadcast."""
-    values: list[Tensor | float] = list(inputs)
-    like = next(i for i in inputs if isinstance(i, Tensor))
+class _Inputs:
+    """Parameters as inputs of a schedule: a float is folded into the graph, a tensor is cut with the block."""
 
-    def get(ref: Ref) -> Tensor | float:
-        return ref if isinstance(ref, float) else values[ref]
+    def __init__(self, program: Program, params: list[Param], dtype: torch.dtype, neurons: int) -> None:
+        first = 1 + len(program.states)
+        self.constants = tuple((first + j, p) for j, p in enumerate(params) if isinstance(p, float))
+        self._values = [
+            p.full(neurons) if isinstance(p, Periodic) else torch.zeros((), dtype=dtype) if isinstance(p, float) else p
+            for p in params
+        ]
 
-    for op in graph.ops:
-        args = [get(a) for a in op.args]
-        if op.name == "float":
-            result = args[0].to(like.dtype)  # type: ignore[union-attr]
-        elif op.name == "where":
-            result = torch.where(*args)  # type: ignore[arg-type]
-        else:
-            tensors = [a if isinstance(a, Tensor) else torch.full((), a, dtype=like.dtype) for a in args]
-            name = {"and": "logical_and", "or": "logical_or", "not": "logical_not"}.get(op.name, op.name)
-            result = getattr(torch, name)(*tensors)
-        values.append(result)
-    return [get(o) for o in graph.outputs]
+        self._scalars = frozenset(first + j for j, v in enumerate(self._values) if v.dim() == 0)
+
+    def block(self, start: int, stop: int) -> list[Tensor]:
+        return [v[start:stop] if v.dim() else v for v in self._values]
+
+    def schedule(self, graph: Graph, keep: list[int], size: int, dtype: torch.dtype, device: torch.device) -> Schedule:
+        return Schedule(specialise(graph, self.constants, tuple(keep)), size, dtype, device, self._scalars)
 
 
-def _values(params: Sequence[Param], neurons: int) -> list[Tensor | float]:
-    return [p.full(neurons) if isinstance(p, Periodic) else p for p in params]
+def _blocks(x: Tensor) -> Iterator[tuple[int, int]]:
+    size = _BLOCK if x.device.type == "cpu" else x.shape[1]
+    for start in range(0, x.shape[1], size):
+        yield start, min(start + size, x.shape[1])
+
+
+def _rows(x: Tensor, start: int, stop: int, dtype: torch.dtype) -> list[Tensor]:
+    return list(x[:, start:stop].to(dtype).unbind(0))
 
 
 def forward(
@@ -64,20 +66,25 @@ def forward(
     every: int,
 ) -> None:
     """Run the step over ``x [T, M]``; writes ``outs``, ``lasts`` and the checkpoints ``saved``."""
-    values = _values(params, x.shape[1])
-    now: list[Tensor | float] = list(states)
-    n = program.n_outputs
+    T = x.shape[0]
     dtype = lasts[0].dtype if lasts else torch.promote_types(x.dtype, torch.float32)
-    for t in range(x.shape[0]):
-        if saved is not None and t and t % every == 0:
-            for s, v in zip(saved, now, strict=True):
-                s[t // every - 1] = v
-        result = evaluate(program.step, [x[t].to(dtype), *now, *values])
-        for out, r in zip(outs, result[:n], strict=True):
-            out[t] = r
-        now = result[n:]
-    for last, v in zip(lasts, now, strict=True):
-        last.copy_(torch.as_tensor(v))
+    inputs = _Inputs(program, params, dtype, x.shape[1])
+    keep = list(range(len(program.step.outputs)))
+    schedule, size = None, 0
+    for start, stop in _blocks(x):
+        if schedule is None or size != stop - start:
+            size = stop - start
+            schedule = inputs.schedule(program.step, keep, size, dtype, x.device)
+            spare = [[x.new_empty(size, dtype=dtype) for _ in states] for _ in range(2)]
+        values, now = inputs.block(start, stop), [s[start:stop] for s in states]
+        rows = [o[:, start:stop].unbind(0) for o in outs]
+        for t, row in enumerate(_rows(x, start, stop, dtype)):
+            if saved is not None and t and t % every == 0:
+                for s, v in zip(saved, now, strict=True):
+                    s[t // every - 1, start:stop] = v
+            new = [v[start:stop] for v in lasts] if t == T - 1 else spare[t % 2]
+            schedule([row, *now, *values], [*[r[t] for r in rows], *new])
+            now = new
 
 
 def backward(
@@ -95,32 +102,41 @@ def backward(
 ) -> list[Tensor | None]:
     """Gradients by recomputing each segment from its checkpoint; writes ``g_x`` and ``g_states``."""
     T, neurons = x.shape
-    values = _values(params, neurons)
     dtype = states[0].dtype if states else torch.promote_types(x.dtype, torch.float32)
-    zero = torch.zeros(neurons, dtype=dtype, device=x.device)
-    grads: list[Tensor | float] = [zero if g is None else g for g in g_lasts]
-    totals: list[Tensor] = [zero.clone() if w else zero for w in want]
+    inputs = _Inputs(program, params, dtype, neurons)
     n_s, n = len(states), program.n_outputs
-    for c in reversed(range(-(-T // every))):
-        now: list[Tensor | float] = [s[c - 1] for s in saved] if c else list(states)
-        steps = range(c * every, min(T, (c + 1) * every))
-        history = []
-        for t in steps:
-            history.append(now)
-            if t != steps[-1]:
-                now = evaluate(program.step, [x[t].to(dtype), *now, *values])[n:]
-        for t in reversed(steps):
-            g_out = [zero if g is None else g[t].to(dtype) for g in g_outs]
-            result = evaluate(program.vjp, [x[t].to(dtype), *history.pop(), *values, *g_out, *grads])
-            if g_x is not None:
-                g_x[t] = result[0]
-            grads = result[1 : 1 + n_s]
-            for total, g, w in zip(totals, result[1 + n_s :], want, strict=True):
-                if w:
-                    total += g
-    for out, g in zip(g_states, grads, strict=True):
-        out.copy_(torch.as_tensor(g))
+    wanted = [j for j, w in enumerate(want) if w]
+    keep_vjp = [0, *range(1, 1 + n_s), *[1 + n_s + j for j in wanted]]
+    totals = {j: x.new_zeros(neurons, dtype=dtype) for j in wanted}
+    size = 0
+    for start, stop in _blocks(x):
+        if size != stop - start:
+            size = stop - start
+            step = inputs.schedule(program.step, list(range(n, n + n_s)), size, dtype, x.device)
+            vjp = inputs.schedule(program.vjp, keep_vjp, size, dtype, x.device)
+            history = [[x.new_empty(size, dtype=dtype) for _ in states] for _ in range(min(every, T))]
+            spare = [[x.new_empty(size, dtype=dtype) for _ in states] for _ in range(2)]
+            part = [x.new_empty(size, dtype=dtype) for _ in wanted]
+            zero = x.new_zeros(size, dtype=dtype)
+        values = inputs.block(start, stop)
+        rows = _rows(x, start, stop, dtype)
+        g_rows = [[zero] * T if g is None else _rows(g, start, stop, dtype) for g in g_outs]
+        x_rows = [None] * T if g_x is None else list(g_x[:, start:stop].unbind(0))
+        grads = [zero if g is None else g[start:stop] for g in g_lasts]
+        for c in reversed(range(-(-T // every))):
+            steps = range(c * every, min(T, (c + 1) * every))
+            for kept, value in zip(history[0], [s[c - 1] for s in saved] if c else states, strict=True):
+                kept.copy_(value[start:stop])
+            for k, t in enumerate(steps[:-1]):
+                step([rows[t], *history[k], *values], history[k + 1])
+            for t in reversed(steps):
+                new = [g[start:stop] for g in g_states] if t == 0 else spare[t % 2]
+                arguments = [rows[t], *history[t - steps[0]], *values, *[g[t] for g in g_rows], *grads]
+                vjp(arguments, [x_rows[t], *new, *part])
+                grads = new
+                for j, p in zip(wanted, part, strict=True):
+                    totals[j][start:stop] += p
     return [
-        (p.reduce(total) if isinstance(p, Periodic) else total.sum()) if w else None
-        for p, total, w in zip(params, totals, want, strict=True)
+        (p.reduce(totals[j]) if isinstance(p, Periodic) else totals[j].sum()) if w else None
+        for j, (p, w) in enumerate(zip(params, want, strict=True))
     ]

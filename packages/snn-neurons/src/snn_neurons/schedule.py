@@ -1,0 +1,114 @@
+"""A graph as calls of PyTorch functions that write into buffers made once."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snn_neurons.builder import GraphBuilder, prune
+from snn_neurons.program import Graph, Ref
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "and": torch.logical_and,
+    "or": torch.logical_or,
+    "not": torch.logical_not,
+}
+
+
+@lru_cache(maxsize=256)
+def specialise(graph: Graph, constants: tuple[tuple[int, float], ...], keep: tuple[int, ...]) -> Graph:
+    """The outputs ``keep`` of a graph with some inputs constant, simplified for functions that cost a pass each."""
+    fixed = dict(constants)
+    build = GraphBuilder(graph.n_inputs)
+    values: list[Ref] = [fixed.get(i, i) for i in range(graph.n_inputs)]
+    for op in graph.ops:
+        args = [a if isinstance(a, float) else values[a] for a in op.args]
+        if op.name in ("ge", "gt", "le", "lt") and args[1] == 0.0 and isinstance(args[0], int):
+            source = args[0] - graph.n_inputs
+            if source >= 0 and build.ops[source].name == "sub":
+                args = list(build.ops[source].args)  # h - theta >= 0 as h >= theta
+        values.append(build(op.name, *args))
+    outputs = [o if isinstance(o, float) else values[o] for o in graph.outputs]
+    return prune(build.build(outputs), [build.build(outputs).outputs[k] for k in keep])
+
+
+class Schedule:
+    """Evaluates a graph over tensors of one size again and again without allocating; ``scalars`` are 0-dim inputs."""
+
+    def __init__(
+        self, graph: Graph, size: int, dtype: torch.dtype, device: torch.device, scalars: frozenset[int] = frozenset()
+    ) -> None:
+        self.graph = graph
+        self._constants: dict[float, Tensor] = {}
+        self._dtype = dtype
+        uses = [0] * (graph.n_inputs + len(graph.ops))
+        for op in graph.ops:
+            for a in op.args:
+                if isinstance(a, int):
+                    uses[a] += 1
+        for o in graph.outputs:
+            if isinstance(o, int):
+                uses[o] += 2  # never given up
+        alone = graph.depends_only_on(scalars)
+        self._results: dict[int, int] = {}
+        for k, o in enumerate(graph.outputs):
+            if isinstance(o, int) and o >= graph.n_inputs and o not in alone and o not in self._results:
+                self._results[o] = k
+        free: dict[bool, list[Tensor]] = {True: [], False: []}
+        held: dict[int, Tensor] = {}
+        left = list(uses)
+        self._values: list[Any] = [None] * len(uses)
+        self._calls: list[tuple[Any, tuple[Any, ...], int, Tensor]] = []
+        for i, op in enumerate(graph.ops):
+            number = graph.n_inputs + i
+            kind = op.is_bool
+            if number in alone:
+                buffer = torch.empty((), dtype=torch.bool if kind else dtype, device=device)
+                left[number] += 1  # never reused as a buffer of a whole block
+            elif free[kind]:
+                buffer = free[kind].pop()
+            else:
+                buffer = torch.empty(size, dtype=torch.bool if kind else dtype, device=device)
+            function = None if op.name == "float" else _FUNCTIONS.get(op.name) or getattr(torch, op.name)
+            args = tuple(a if isinstance(a, int) else self._constant(a) for a in op.args)
+            self._calls.append((function, args, number, buffer))
+            held[number] = buffer
+            for a in {a for a in op.args if isinstance(a, int)}:
+                left[a] -= sum(1 for b in op.args if b == a and isinstance(b, int))
+                if left[a] == 0 and a in held:
+                    free[held[a].dtype == torch.bool].append(held.pop(a))
+            if left[number] == 0:
+                free[kind].append(held.pop(number))
+
+    def _constant(self, value: float) -> Tensor:
+        if value not in self._constants:
+            self._constants[value] = torch.full((), value, dtype=self._dtype)
+        return self._constants[value]
+
+    def __call__(self, inputs: Sequence[Tensor], targets: Sequence[Tensor | None]) -> None:
+        """Evaluate; output ``k`` goes to ``targets[k]``, or nowhere where that is ``None``."""
+        values = self._values
+        values[: len(inputs)] = inputs
+        results = self._results
+        for function, args, number, buffer in self._calls:
+            k = results.get(number)
+            if k is not None:
+                target = targets[k]
+                if target is not None and target.dtype == buffer.dtype:
+                    buffer = target
+            given = [values[a] if a.__class__ is int else a for a in args]
+            if function is None:
+                buffer.copy_(given[0])
+            else:
+                function(*given, out=buffer)
+            values[number] = buffer
+        for k, o in enumerate(self.graph.outputs):
+            target = targets[k]
+            if target is None:
+                continue
+            if isinstance(o, float):
+                target.fill_(o)
+            elif values[o] is not target:
+                target.copy_(values[o])
