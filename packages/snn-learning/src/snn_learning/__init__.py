@@ -1,6 +1,6 @@
 """Local learning for spiking networks: exact, batched, fused over time."""
 
-from snn_learning import functional, online
+from snn_learning import functional, networks, online
 from snn_learning.__about__ import __version__
 from snn_learning.homeostasis import AdaptiveThreshold, SynapticScaling, WinnerTakeAll
 from snn_learning.learner import Learner
@@ -48,5 +48,6 @@ __all__ = [
     "WinnerTakeAll",
     "__version__",
     "functional",
+    "networks",
     "online",
 ]
