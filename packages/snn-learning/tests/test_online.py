@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from snn_base import MemoryModule, reset_net
 from torch import nn
 
+from snn_base import MemoryModule, reset_net
 from snn_learning import online
 
 
@@ -107,7 +107,9 @@ def test_ottt_one_layer_is_bptt(layer, spikes):
 def test_ottt_input_gradient_and_depth(spikes):
     """In two layers OTTT is exact for the last, and its input gradients are those of each step."""
     torch.manual_seed(1)
-    net = nn.Sequential(nn.Conv1d(2, 3, 3, padding=1, padding_mode="circular"), LIF(), nn.Flatten(), nn.Linear(15, 2), LIF())
+    net = nn.Sequential(
+        nn.Conv1d(2, 3, 3, padding=1, padding_mode="circular"), LIF(), nn.Flatten(), nn.Linear(15, 2), LIF()
+    )
     net = net.double()
     x_seq = spikes(8, 2, 2, 5, p=0.6)
 

@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
-from snn_base import MemoryModule, functional_call
 from torch import Tensor, nn
+
+from snn_base import MemoryModule, functional_call
 
 
 class EProp(MemoryModule):

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from snn_base import MemoryModule
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
+from snn_base import MemoryModule
 from snn_learning.functional.geometry import ConvGeometry
 from snn_learning.synapse import Synapse, describe_synapse, find_synapse
 

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from snn_base import MemoryModule, detach_net, functional_call, reset_net
 from torch import Tensor, nn
+
+from snn_base import MemoryModule, detach_net, functional_call, reset_net
 
 StepLoss = Callable[[Tensor, int], Tensor]
 
