@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from snn_neurons import LIFNode, SpikingNode, explain_backend, keep_freed_memory, neuron
 from snn_neurons.native_build import no_compiler
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from snn_neurons import ATan, LIFNode, SpikingNode, launch
 from snn_neurons.native_build import no_compiler
 from snn_neurons.reference import run_reference
@@ -32,7 +33,11 @@ def options(name, size):
         "soft": {"v_reset": None},
         "detached": {"detach_reset": True, "decay_input": False},
         "scalars": {"learnable": ("tau", "v_threshold", "v_reset"), "v_reset": -0.1},
-        "neurons": {"tau": torch.rand(size) + 1.5, "v_threshold": 0.5 + torch.rand(size), "learnable": ("tau", "v_threshold")},
+        "neurons": {
+            "tau": torch.rand(size) + 1.5,
+            "v_threshold": 0.5 + torch.rand(size),
+            "learnable": ("tau", "v_threshold"),
+        },
         "v_seq": {"store_v_seq": True, "surrogate": ATan(1.5)},
     }[name]
 
@@ -79,7 +84,9 @@ def test_outputs_and_all_gradients_match_the_loop(shape, kind, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=15)
-@given(T=st.integers(1, 40), N=st.integers(1, 4), F=st.integers(1, 9), per_neuron=st.booleans(), seed=st.integers(0, 99))
+@given(
+    T=st.integers(1, 40), N=st.integers(1, 4), F=st.integers(1, 9), per_neuron=st.booleans(), seed=st.integers(0, 99)
+)
 def test_any_size(backend, T, N, F, per_neuron, seed):
     torch.manual_seed(seed)
     node = LIFNode(tau=torch.rand(F) + 1.5 if per_neuron else 1.7, learnable="tau")
@@ -171,8 +178,23 @@ class Everything(SpikingNode):
         s = self.fire(h - p.v_threshold, p)
         b = torch.tanh(x) + torch.sigmoid(h) + torch.exp(-h.abs()) + torch.log1p(h * h) + torch.sqrt(1 + h * h)
         b = b + torch.where((x > 0) & ~(h < 0.3), x, -h) + torch.clamp(h, -0.5, 0.5) + torch.erf(x) + torch.atan(h)
-        b = b + torch.maximum(x, h) - torch.minimum(x, p.q * h) + torch.relu(x) + torch.expm1(0.1 * h) + h**3 + (1 + h * h) ** 0.3
-        b = b + torch.floor(x).detach() + torch.round(x).detach() + torch.sign(x) + torch.rsqrt(2 + x * x) + torch.log(2 + h * h)
+        b = (
+            b
+            + torch.maximum(x, h)
+            - torch.minimum(x, p.q * h)
+            + torch.relu(x)
+            + torch.expm1(0.1 * h)
+            + h**3
+            + (1 + h * h) ** 0.3
+        )
+        b = (
+            b
+            + torch.floor(x).detach()
+            + torch.round(x).detach()
+            + torch.sign(x)
+            + torch.rsqrt(2 + x * x)
+            + torch.log(2 + h * h)
+        )
         b = b + torch.nn.functional.softplus(h) + torch.nn.functional.leaky_relu(x, 0.1) + torch.fmod(x, 0.4).detach()
         return (s, 0.01 * b), state._replace(v=self.reset_membrane(h, s, p), a=0.9 * state.a + 0.1 * b.tanh())
 
@@ -183,7 +205,9 @@ def test_every_operation_and_several_outputs(backend, dtype):
     x = torch.randn(40, 3, 90, dtype=dtype)
     results = []
     for b, d in ((backend, dtype), ("reference", torch.float64)):
-        node = Everything(step_mode="m", learnable=("q", "v_threshold"), backend="torch" if b == "reference" else b).to(d)
+        node = Everything(step_mode="m", learnable=("q", "v_threshold"), backend="torch" if b == "reference" else b).to(
+            d
+        )
         xs = x.to(d).requires_grad_()
         if b == "reference":
             outs, last, _ = run_reference(node, xs, [torch.zeros(3, 90, dtype=d), torch.full((3, 90), 0.1, dtype=d)])

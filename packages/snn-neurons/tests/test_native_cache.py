@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+
 from snn_neurons import BackendError, LIFNode, explain_backend, native_build
 from snn_neurons.native_build import load, no_compiler
 
@@ -43,14 +44,18 @@ def test_a_damaged_file_is_rebuilt(cache, damage):
     content = bytearray(file.read_bytes())
     if damage == "flipped":
         content[len(content) // 2] ^= 0xFF
-    replacement = {"truncated": content[:2000], "foreign": b"\x7fELF of something else" * 9, "empty": b""}.get(damage, content)
+    replacement = {"truncated": content[:2000], "foreign": b"\x7fELF of something else" * 9, "empty": b""}.get(
+        damage, content
+    )
     file.write_bytes(bytes(replacement))
     assert load(SOURCE % number).answer() == number
 
 
 def test_many_processes_at_once(cache):
     running = [
-        subprocess.Popen([sys.executable, "-c", SCRIPT], env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT], env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE
+        )
         for _ in range(3)
     ]
     assert {p.communicate()[0].strip() for p in running} == {b"8"}

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from snn_neurons import LIFNode
 from torch._dynamo.testing import CompileCounterWithBackend
+
+from snn_neurons import LIFNode
 
 BACKENDS = ["auto", "torch"]
 

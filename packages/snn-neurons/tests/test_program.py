@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from snn_neurons import ATan, LIFNode, NotFusableError, SpikingNode
 from snn_neurons.builder import GraphBuilder
 from snn_neurons.node_program import node_program
@@ -15,7 +16,9 @@ def test_a_program_is_read_as_it_was_written():
     assert set(program.params) == {"v_threshold", "v_reset", "tau"}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "[2,[],[],1,0,[1,[],[]],[1,[],[]]]", '[1,[],[],1,0,[1,[["evil",0]],[1]],[1,[],[]]]'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "[2,[],[],1,0,[1,[],[]],[1,[],[]]]", '[1,[],[],1,0,[1,[["evil",0]],[1]],[1,[],[]]]']
+)
 def test_other_text_is_refused(text):
     with pytest.raises(ValueError, match="not a neuron program"):
         program_from_text(text)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from snn_neurons.node_program import node_program
 from snn_neurons.choice import choose_backend, obstacle
+from snn_neurons.node_program import node_program
 from snn_neurons.step_node import StepNode
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from snn_neurons.choice import choose_backend
 from snn_neurons.launch import Spec, backend_module, launch_backward, launch_forward
 from snn_neurons.node_program import active_params, node_program
 from snn_neurons.ops import spec_text
 from snn_neurons.reference import run_reference
-from snn_neurons.choice import choose_backend
 
 if TYPE_CHECKING:
     from snn_neurons.step_node import StepNode
@@ -69,7 +69,9 @@ def _differentiable(
         pairs = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None and r.requires_grad]
         wanted = [t for t in inputs if t.requires_grad]
         found = iter(
-            torch.autograd.grad([r for r, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, allow_unused=True)
+            torch.autograd.grad(
+                [r for r, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, allow_unused=True
+            )
         )
     return [next(found) if t.requires_grad else None for t in inputs]
 
@@ -95,7 +97,7 @@ def run_fused(
             tensors.append(value)
     spec = Spec(program, backend, tuple(scalars), node._out_dtype(x_seq), memory_dtype)
     n_s = len(state)
-    needs_grad = torch.is_grad_enabled() and (x_seq.requires_grad or any([t.requires_grad for t in tensors]))
+    needs_grad = torch.is_grad_enabled() and (x_seq.requires_grad or any(t.requires_grad for t in tensors))
     if needs_grad:
         flat = list(_Fused.apply(spec, node, x_seq, *tensors))
     else:
@@ -112,7 +114,7 @@ def _split(
 
 
 def plan(node: "StepNode", device: str, dtype: torch.dtype) -> tuple[str, int, int] | None:
-    """What a compiled graph needs to call ``node``: its specification and counts of outputs; all parameters as tensors."""
+    """What a compiled graph needs to call ``node``: its specification, all parameters tensors, and counts of outputs."""
     like = torch.empty(0, dtype=dtype, device="cpu" if device == "cpu" else "meta")
     backend = choose_backend(node, like, device)
     if backend == "reference":

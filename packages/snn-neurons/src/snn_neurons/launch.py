@@ -78,9 +78,7 @@ def launch_forward(spec: Spec, x: Tensor, states: Sequence[Tensor], params: Sequ
         poison([*outs, *lasts, *saved])
         values = _flat_params(spec, layout, params)
         backend.forward(program, flat, first, values, outs, lasts, _rows(saved, M) if count else None, every)
-    return Result(
-        [layout.restore_sequence(o) for o in outs], [layout.restore_step(v) for v in lasts], saved
-    )
+    return Result([layout.restore_sequence(o) for o in outs], [layout.restore_step(v) for v in lasts], saved)
 
 
 def _rows(saved: Sequence[Tensor], neurons: int) -> list[Tensor]:

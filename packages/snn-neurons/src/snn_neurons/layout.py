@@ -53,7 +53,7 @@ class Layout(NamedTuple):
     def restore_sequence(self, flat: Tensor) -> Tensor:
         """``[T, M] -> [T, N, ...]``, a view."""
         if self.order is None:
-            return flat.view(-1 if flat.shape[0] else 0, *self.shape)
+            return flat.view(flat.shape[0], *self.shape)
         return flat.view(flat.shape[0], *self.stored).permute(0, *(d + 1 for d in self._inverse()))
 
     def restore_step(self, flat: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The fused loop on CPU: C printed from the program, compiled once, run by a few threads."""
 
 import ctypes
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ def checkpoint_every(program: Program, x: Tensor) -> int:
     return _STEPS_PER_STATE * max(1, len(program.states))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _kernel(variant: Variant) -> Any:
     run = load(print_source(variant)).run
     run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
@@ -119,7 +119,7 @@ def backward(
     arguments = [T, M, every, _threads(2 * T * M), x.data_ptr(), x.stride(0), *arguments]
     arguments[6:6] = [0, 0] if g_x is None else [g_x.data_ptr(), g_x.stride(0)]
     arguments += [s.data_ptr() for s in states]
-    arguments += [s.data_ptr() for s in saved] if T > every else [0] * len(states)
+    arguments += [s.data_ptr() for s in saved] if every < T else [0] * len(states)
     arguments += [0 if g is None else g.data_ptr() for g in g_lasts]
     arguments += [g.data_ptr() for g in g_states]
     g_outs = [g if g is None or g.stride(1) == 1 or M == 1 else g.contiguous() for g in g_outs]

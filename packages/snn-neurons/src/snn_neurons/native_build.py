@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from snn_neurons.errors import BackendError
@@ -19,7 +19,7 @@ _MARK = b"snn-neurons kernel\n"
 _LOCK = threading.Lock()
 
 
-@lru_cache(maxsize=None)
+@cache
 def compiler() -> str | None:
     """The path of the C compiler: ``$CC``, or the first of cc, gcc and clang that is installed."""
     names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
@@ -35,7 +35,7 @@ def no_compiler() -> str | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _machine() -> str:
     """What the compiled code depends on besides its source: the processor and the compiler."""
     path = compiler() or ""
@@ -58,7 +58,7 @@ def cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "snn_neurons"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _usable_cache_dir(wanted: Path) -> Path:
     try:
         wanted.mkdir(parents=True, exist_ok=True)
@@ -114,4 +114,6 @@ def _compile(source: str, path: Path, key: str) -> None:
                 os.replace(library, path)
                 return
             message = message or done.stderr
-        raise BackendError(f"{compiler()} failed to build a kernel; check the compiler or use backend='torch': {message}")
+        raise BackendError(
+            f"{compiler()} failed to build a kernel; check the compiler or use backend='torch': {message}"
+        )

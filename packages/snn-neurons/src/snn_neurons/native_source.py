@@ -12,8 +12,8 @@ BACKWARD_BLOCK = 256
 class Variant(NamedTuple):
     """What is fixed when the source is printed; T, the number of neurons, strides and values are run-time arguments.
 
-    Types are C types of the prelude: ``f32``, ``f64``, ``f16``, ``bf16``, ``u8``, ``b8``. ``vector`` tells which parameters
-    vary over neurons, ``want`` which need a gradient.
+    Types are C types of the prelude: ``f32``, ``f64``, ``f16``, ``bf16``, ``u8``, ``b8``. ``vector`` tells which
+    parameters vary over neurons, ``want`` which need a gradient.
     """
 
     program: Program
@@ -210,7 +210,8 @@ def _params(variant: Variant, position: int) -> tuple[str, list[str], list[str],
         lines.append(
             f"F p{j}[BLOCK];\n{{ const F *values = (const F *)a[{position}]; const int64_t inner = a[{position + 1}], "
             f"count = a[{position + 2}];\n  int64_t q = (n0 / inner) % count, r = n0 % inner;\n"
-            f"  for (int64_t i = 0; i < w; i++) {{ p{j}[i] = values[q]; if (++r == inner) {{ r = 0; if (++q == count) q = 0; }} }} }}"
+            f"  for (int64_t i = 0; i < w; i++) {{\n    p{j}[i] = values[q];\n"
+            f"    if (++r == inner) {{ r = 0; if (++q == count) q = 0; }}\n  }} }}"
         )
         names.append(f"p{j}[i]")
         position += 3
@@ -225,7 +226,8 @@ def print_source(variant: Variant) -> str:
 
 _BLOCKS = """
 static int64_t block_count(const int64_t *a) { return (a[1] + BLOCK - 1) / BLOCK; }
-INLINE void block(const int64_t *a, const double *scalars, double *partial, F *scratch, int64_t n0, int64_t w, int64_t b) {
+INLINE void block(const int64_t *a, const double *scalars, double *partial, F *scratch, int64_t n0, int64_t w,
+                  int64_t b) {
 const int64_t T = a[0], M = a[1], K = a[2];
 """
 _RUN = """
@@ -281,7 +283,9 @@ def _backward(v: Variant, want: tuple[bool, ...]) -> str:
     g_last, g_state, g_out = at + 2 * n_s, at + 3 * n_s, at + 4 * n_s
     g_param = g_out + 2 * len(outs)
     step = prune(program.step, [program.step.outputs[program.n_outputs + j] for j in states])
-    vjp = prune(program.vjp, [program.vjp.outputs[k] for k in (0, *[1 + j for j in states], *[1 + n_s + j for j in wanted])])
+    vjp = prune(
+        program.vjp, [program.vjp.outputs[k] for k in (0, *[1 + j for j in states], *[1 + n_s + j for j in wanted])]
+    )
     p = _Printer(step, ["x_", *[f"s{j}_" for j in states], *names], scalar, "t")
     g_names = [*[f"go{j}_" for j in range(len(outs))], *[f"gs{j}_" for j in states]]
     q = _Printer(vjp, ["x_", *[f"s{j}_" for j in states], *names, *g_names], scalar, "b")
@@ -319,9 +323,7 @@ def _backward(v: Variant, want: tuple[bool, ...]) -> str:
         f"+ (t0 + k) * a[{g_out + 2 * j + 1}] + n0 : (const {c} *)nothing;"
         for j, c in enumerate(outs)
     ]
-    text.append(
-        f"{v.x_type} *restrict gx = a[6] ? ({v.x_type} *)a[6] + (t0 + k) * a[7] + n0 : unused;"
-    )
+    text.append(f"{v.x_type} *restrict gx = a[6] ? ({v.x_type} *)a[6] + (t0 + k) * a[7] + n0 : unused;")
     text += [_LOOP, load_x, *[f"const F s{j}_ = h{j}[i];" for j in states]]
     text += [f"const F go{j}_ = load_{c}(g{j}[i]);" for j, c in enumerate(outs)]
     text += [f"const F gs{j}_ = gs{j}[i];" for j in states]

@@ -34,7 +34,7 @@ def node_program(node: "StepNode", affine: bool = False) -> Program:
         node._programs[key] = found
     if isinstance(found, Exception):
         raise found
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _trace(node: "StepNode", affine: bool) -> Program:
@@ -59,7 +59,7 @@ def _trace(node: "StepNode", affine: bool) -> Program:
 
 
 def structure(node: "StepNode") -> tuple[Any, ...]:
-    """What the step may depend on besides its arguments: the node's public attributes other than values of parameters."""
+    """What the step may depend on besides its arguments: its public attributes, not values of parameters."""
     memories, params = node._memory_defaults, node.param_names
     items: list[Any] = [node.__class__.step]
     for name, value in node.__dict__.items():

@@ -61,7 +61,7 @@ def _backward(
     return [g.x, *g.states, *[x.new_empty(0) if p is None else p.clone() for p in g.params]]
 
 
-@torch.library.register_fake("snn_neurons::forward")
+@torch.library.register_fake("snn_neurons::forward")  # type: ignore[untyped-decorator]
 def _fake_forward(
     spec: str, x: Tensor, states: list[Tensor], params: list[Tensor], want: list[bool], save: bool
 ) -> list[Tensor]:
@@ -77,7 +77,7 @@ def _fake_forward(
     return [*outs, *lasts, *saved]
 
 
-@torch.library.register_fake("snn_neurons::backward")
+@torch.library.register_fake("snn_neurons::backward")  # type: ignore[untyped-decorator]
 def _fake_backward(
     spec: str,
     x: Tensor,
@@ -122,8 +122,7 @@ torch.library.register_autograd("snn_neurons::forward", _autograd, setup_context
 
 def _twice(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     raise RuntimeError(
-        "a fused neuron inside a compiled graph has no second derivative; "
-        "run it eagerly with create_graph=True"
+        "a fused neuron inside a compiled graph has no second derivative; run it eagerly with create_graph=True"
     )
 
 

@@ -13,7 +13,7 @@ operations give booleans, which only ``where``, ``and``, ``or``, ``not`` and ``f
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property, cache
+from functools import cache, cached_property
 
 Ref = int | float
 
@@ -28,7 +28,11 @@ OPS = {
     **dict.fromkeys(UNARY, 1),
     **dict.fromkeys(BINARY, 2),
     **dict.fromkeys(COMPARE, 2),
-    "and": 2, "or": 2, "not": 1, "where": 3, "float": 1,
+    "and": 2,
+    "or": 2,
+    "not": 1,
+    "where": 3,
+    "float": 1,
 }
 
 
@@ -109,7 +113,7 @@ def program_from_text(text: str) -> Program:
 
         def graph(g: list[list[list[str]]]) -> Graph:
             n, ops, outputs = g
-            if any(OPS.get(name) != len(args) for name, *args in ops):  # type: ignore[misc]
+            if any(OPS.get(name) != len(args) for name, *args in ops):
                 raise ValueError("an unknown operation")
             return Graph(n, tuple(Op(name, tuple(args)) for name, *args in ops), tuple(outputs))  # type: ignore
 

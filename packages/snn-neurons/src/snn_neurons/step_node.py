@@ -6,12 +6,12 @@ from functools import cache
 from typing import Any, ClassVar
 
 import torch
-from snn_base import MemoryModule
 from torch import Tensor, nn
 
+from snn_base import MemoryModule
+from snn_neurons.choice import BACKENDS, choose_backend
 from snn_neurons.fused import run_compiled, run_fused
 from snn_neurons.reference import as_outputs, run_reference
-from snn_neurons.choice import BACKENDS, choose_backend
 
 ParamValue = float | Tensor | None
 
@@ -19,7 +19,7 @@ ParamValue = float | Tensor | None
 @cache
 def named_tuple_type(kind: str, names: tuple[str, ...]) -> Callable[..., Any]:
     """The NamedTuple that steps receive, one type per set of names."""
-    return namedtuple(kind, names)  # type: ignore[misc]
+    return namedtuple(kind, names)
 
 
 class StepNode(MemoryModule):
@@ -136,7 +136,8 @@ class StepNode(MemoryModule):
         missing = self._learnable.difference(self._param_names)
         if missing:
             raise ValueError(
-                f"{type(self).__name__}: learnable={sorted(missing)} names no parameter; it has {list(self._param_names)}"
+                f"{type(self).__name__}: learnable={sorted(missing)} names no parameter; "
+                f"it has {list(self._param_names)}"
             )
         return super().forward(x)
 

@@ -4,7 +4,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -86,7 +86,7 @@ def _trace(step: Any, states: tuple[str, ...], params: tuple[str, ...], memory_o
             # A boolean output has no gradient.
             return tuple(o if o.is_floating_point() else o.to(torch.float32) for o in flat_step(*primals))
 
-        _, pull = torch.func.vjp(floats, *args[: len(inputs)])
+        _, pull = torch.func.vjp(floats, *args[: len(inputs)])  # type: ignore[misc]
         result: tuple[Tensor, ...] = pull(tuple(args[len(inputs) :]))
         return result
 
@@ -127,7 +127,7 @@ def _read(module: torch.fx.GraphModule, n_inputs: int, uniform: frozenset[int]) 
         elif node.op == "call_function":
             values[node] = _convert(build, node, values)
             if _changes_argument(node):
-                values[node.args[0]] = values[node]  # type: ignore[index]
+                values[node.args[0]] = values[node]
         elif node.op == "output":
             found = [values[o] if isinstance(o, Node) else 0.0 for o in node.args[0]]
             return build.build([build.as_float(f) for f in found])
@@ -143,7 +143,7 @@ def _changes_argument(node: Node) -> bool:
 def _convert(build: GraphBuilder, node: Node, values: dict[Node, Any]) -> Any:
     target: Any = node.target
     if getattr(target, "__name__", "") == "getitem":
-        source, index = node.args
+        source, index = node.args[0], cast(int, node.args[1])
         found = values[source]  # type: ignore[index]
         return found[index] if isinstance(found, tuple) else found
     packet = getattr(target, "overloadpacket", None)

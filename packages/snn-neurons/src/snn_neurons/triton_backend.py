@@ -148,7 +148,7 @@ def backward(
     g_states: list[Tensor],
     want: list[bool],
 ) -> list[Tensor | None]:
-    """Gradients of the input into ``g_x``, of the first memories into ``g_states``; those of parameters are returned."""
+    """Gradients of the input into ``g_x``, of the first memories into ``g_states``; those of parameters come back."""
     dtype = states[0].dtype if states else _compute_dtype(x)
     T, n = x.shape
     if T == 0 or n == 0:

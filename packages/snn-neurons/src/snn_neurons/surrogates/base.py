@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class _Spike(torch.autograd.Function):
-    """``spike(u)`` forward, ``derivative(u)`` backward; differentiable twice and under torch.func."""
+class _SpikeInGraph(torch.autograd.Function):
+    """``spike(u)`` forward, ``derivative(u)`` backward; differentiable twice and under reverse transforms."""
 
     generate_vmap_rule = True
 
@@ -23,7 +23,6 @@ class _Spike(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         u, ctx.surrogate, *fields = inputs
         ctx.save_for_backward(u, *fields)
-        ctx.save_for_forward(u, *fields)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -34,6 +33,18 @@ class _Spike(torch.autograd.Function):
             needed = ctx.needs_input_grad[2 + i] and name in surrogate.learnable_fields
             by_field.append(grad * surrogate.field_derivative(name, u) if needed else None)
         return (grad * surrogate.derivative(u), None, *by_field)
+
+
+class _Spike(_SpikeInGraph):
+    """The same with a forward-mode derivative, which the compiler does not take."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        u, ctx.surrogate, *fields = inputs
+        ctx.save_for_backward(u, *fields)
+        ctx.save_for_forward(u, *fields)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor | None, _: None, *tangents: Tensor | None) -> Tensor:
@@ -83,7 +94,8 @@ class Surrogate:
                     "learnable_fields and field_derivative"
                 )
             fields.append(value.to(u.dtype).expand_as(u))
-        out: Tensor = _Spike.apply(u, self, *fields)
+        function = _SpikeInGraph if torch.compiler.is_compiling() else _Spike
+        out: Tensor = function.apply(u, self, *fields)
         return out
 
     def spike(self, u: Tensor) -> Tensor:
