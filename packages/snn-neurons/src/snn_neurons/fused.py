@@ -114,7 +114,7 @@ def _split(
 
 
 def plan(node: "StepNode", device: str, dtype: torch.dtype) -> tuple[str, int, int] | None:
-    """What a compiled graph needs to call ``node``: its specification, all parameters tensors, and counts of outputs."""
+    """What a compiled graph needs to call ``node``: its specification, all parameters tensors, and its outputs."""
     like = torch.empty(0, dtype=dtype, device="cpu" if device == "cpu" else "meta")
     backend = choose_backend(node, like, device)
     if backend == "reference":
