@@ -27,7 +27,9 @@ def test_scopes(scope, groups):
 def test_ties_are_drawn_and_repeatable():
     s = torch.ones(400, 4)
     draws = [F.winner_take_all(s, generator=torch.Generator().manual_seed(1)) for _ in range(2)]
-    assert torch.equal(*draws) and (draws[0].sum(0) > 60).all() and (draws[0].sum(1) == 1).all()
+    assert torch.equal(*draws)
+    assert (draws[0].sum(0) > 60).all()
+    assert (draws[0].sum(1) == 1).all()
     assert F.winner_take_all(s)[:, 0].all()
 
 
@@ -51,11 +53,13 @@ def test_adaptive_threshold_sequence_is_steps(spikes):
         one.update(s)
     many.update(s_seq)
     torch.testing.assert_close(one.theta, many.theta)
-    assert one.theta.shape == (3, 1, 1) and (one.theta > 0).all()
+    assert one.theta.shape == (3, 1, 1)
+    assert (one.theta > 0).all()
     torch.testing.assert_close(one(torch.ones(2, 3, 5, 5))[0, :, 0, 0], 1 - one.theta[:, 0, 0])
     kept = one.eval().theta.clone()
     one.update(s_seq)
-    assert torch.equal(one.theta, kept) and "theta" in one.state_dict()
+    assert torch.equal(one.theta, kept)
+    assert "theta" in one.state_dict()
     with pytest.raises(ValueError, match="do not fit"):
         many.update(torch.ones(2, 4, 5, 5))
 
@@ -101,7 +105,8 @@ def test_rate_rules_reach_their_fixed_points(spikes):
     w = torch.rand(1, 3, generator=g, dtype=torch.float64)
     for _ in range(200):
         w = F.step(sl.Oja(lr=0.02), w, x[0], x[0] @ w.t()).w
-    assert w.norm().item() == pytest.approx(1.0, abs=0.01) and abs(w[0, 0].item()) > 0.99
+    assert w.norm().item() == pytest.approx(1.0, abs=0.01)
+    assert abs(w[0, 0].item()) > 0.99
     s = spikes(1, 50, 4)
     w = torch.zeros(1, 4, dtype=torch.float64)
     for _ in range(200):

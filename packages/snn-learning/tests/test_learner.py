@@ -121,7 +121,7 @@ def test_step_modes_agree(kind, spikes):
 
 
 def test_learner_is_the_functional_core(spikes):
-    net, synapse, node, _ = make(update="stepwise")
+    net, synapse, _node, _ = make(update="stepwise")
     x_seq = spikes(8, 3, 6)
     w = synapse.weight.detach().clone()
     rule = net["learner"].rule
@@ -158,7 +158,8 @@ def test_deepcopy_is_a_net_of_its_own(spikes):
     twin = copy.deepcopy(net)
     frozen = net["synapse"].weight.detach().clone()
     drive(twin, x_seq[3:])
-    assert torch.equal(net["synapse"].weight, frozen) and not torch.equal(twin["synapse"].weight, frozen)
+    assert torch.equal(net["synapse"].weight, frozen)
+    assert not torch.equal(twin["synapse"].weight, frozen)
     drive(net, x_seq[3:])
     assert torch.equal(net["synapse"].weight, twin["synapse"].weight)
 
@@ -182,7 +183,8 @@ def test_reset_of_single_samples(spikes):
     net, _, node, learner = make()
     drive(net, spikes(4, 3, 6, p=0.8))
     reset_net(net, torch.tensor([True, False, False]))
-    assert learner.x_pre[0].abs().sum() == 0 and learner.x_pre[1].abs().sum() > 0
+    assert learner.x_pre[0].abs().sum() == 0
+    assert learner.x_pre[1].abs().sum() > 0
     node(net["synapse"](torch.zeros(3, 6, dtype=torch.float64)))
     with pytest.raises(RuntimeError, match="waiting"):
         learner.reset(torch.tensor([True, False, False]))
@@ -218,7 +220,9 @@ def test_gradient_for_an_optimizer(spikes):
     bounded["learner"].step()
     torch.optim.SGD([w.weight], lr=1e3).step()
     bounded["learner"].constrain()
-    assert w.weight.min() >= 0 and w.weight.max() <= 1 and bounded["learner"].x_pre is not None
+    assert w.weight.min() >= 0
+    assert w.weight.max() <= 1
+    assert bounded["learner"].x_pre is not None
 
 
 def test_mask_bounds_and_normalisation(spikes):
@@ -267,12 +271,13 @@ def test_voltage_rule_reads_the_membrane(mode, spikes):
         learner.step()
     else:
         drive(net, x_seq)
-    assert (synapse.weight >= before).all() and not torch.equal(synapse.weight, before)
+    assert (synapse.weight >= before).all()
+    assert not torch.equal(synapse.weight, before)
     assert learner.u_minus.shape == (2, 4)
 
 
 def test_reward_reaches_the_rule(spikes):
-    net, synapse, node, learner = make(rule=sl.RSTDP(sl.PairSTDP(w_min=None, w_max=None)), update="window")
+    net, synapse, _node, learner = make(rule=sl.RSTDP(sl.PairSTDP(w_min=None, w_max=None)), update="window")
     x_seq, before = spikes(5, 3, 6), synapse.weight.detach().clone()
     drive(net, x_seq, step=False)
     for bad in (None, torch.zeros(2), torch.zeros(3, 3)):
@@ -280,7 +285,8 @@ def test_reward_reaches_the_rule(spikes):
             learner.step(bad)
     assert torch.equal(synapse.weight, before)
     learner.step(torch.tensor([1.0, 0.0, -1.0]))
-    assert not torch.equal(synapse.weight, before) and learner.eligibility.shape == (3, 4, 6)
+    assert not torch.equal(synapse.weight, before)
+    assert learner.eligibility.shape == (3, 4, 6)
 
 
 def test_refusals(spikes):

@@ -19,7 +19,7 @@ class EProp(MemoryModule):
         dL/dW  = sum_t (dL/dz[t]) e_bar[t]
 
     where ``pre`` is the layer's input for ``synapse``, its last output for ``recurrent``, and 1 for the bias. The sum
-    is carried out by ``backward`` of each step's loss, see `online_backward`. Without recurrent weights, and with a loss
+    is made by ``backward`` of each step's loss, see `online_backward`. Without recurrent weights, and with a loss
     of each step's output alone, it equals backpropagation through time, reset included; with them it leaves out how
     neurons act on one another through time. Memory is ``[N, N_post, N_pre]`` per memory of the neuron, whatever T.
 

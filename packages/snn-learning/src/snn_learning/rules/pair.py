@@ -188,5 +188,5 @@ def _later(s: Tensor, decay: float, own_step: bool) -> tuple[Tensor, Tensor]:
 def _mixed(a: Tensor, a_gain: Gain, b: Tensor, b_gain: Gain) -> Tensor:
     """Return ``a_gain * a + b_gain * b``, in the memory of ``b`` where autograd does not need it."""
     if any(isinstance(x, Tensor) and x.requires_grad for x in (a, b, a_gain, b_gain)):
-        return a_gain * a + b_gain * b  # type: ignore[operator,no-any-return]
+        return a_gain * a + b_gain * b  # type: ignore[operator]
     return b.mul_(b_gain).add_(a, alpha=float(a_gain))  # type: ignore[arg-type]
