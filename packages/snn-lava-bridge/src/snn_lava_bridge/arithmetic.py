@@ -21,8 +21,7 @@ def leak(y: Tensor, retain: Tensor) -> Tensor:
         retain: integers ``4096 - d`` from 0 to 4096, broadcastable to ``y``.
     """
     if y.dtype == torch.float64:
-        whole: Tensor = torch.trunc(y * retain / P_SCALE)
-        return whole
+        return torch.trunc(y * retain / P_SCALE)
     # y * retain needs up to 36 bits. Split y = 4096 high + low: every partial product then fits the 24 bits of float32.
     high = torch.trunc(y / P_SCALE)
     low = y - high * P_SCALE

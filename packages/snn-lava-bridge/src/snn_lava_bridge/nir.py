@@ -155,18 +155,13 @@ def _module(nir: Any, name: str, node: Any) -> nn.Module:
     module: nn.Linear | nn.Conv2d
     if isinstance(node, nir.Conv2d):
         channels = weight.shape[1] * int(node.groups)
-        options = {
+        options: dict[str, Any] = {
             n: v if isinstance(v := getattr(node, n), str) else tuple(np.broadcast_to(v, 2).tolist())
             for n in ("stride", "padding", "dilation")
         }
-        module = nn.Conv2d(
-            channels,
-            weight.shape[0],
-            tuple(weight.shape[2:]),
-            groups=int(node.groups),
-            bias=bias is not None,
-            **options,
-        )  # type: ignore[arg-type]
+        kernel = (weight.shape[2], weight.shape[3])
+        groups = int(node.groups)
+        module = nn.Conv2d(channels, weight.shape[0], kernel, groups=groups, bias=bias is not None, **options)
     else:
         module = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     with torch.no_grad():
