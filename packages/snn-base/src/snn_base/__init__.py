@@ -14,17 +14,21 @@ from snn_base.net import (
     set_backend,
     set_step_mode,
 )
+from snn_base.profile import EnergyModel, LayerProfile, Profile, profile
 from snn_base.recorder import Recorder
 from snn_base.sequences import checkpoint_sequence, chunked_forward, multi_step_forward, seq_to_ann_forward
 from snn_base.statistics import firing_rate, firing_rates, interspike_intervals
 from snn_base.step_module import StepModule
 
 __all__ = [
+    "EnergyModel",
+    "LayerProfile",
     "MemoryDeviceError",
     "MemoryDtypeError",
     "MemoryModule",
     "MemoryShapeError",
     "MemoryStateError",
+    "Profile",
     "Recorder",
     "StepModule",
     "__version__",
@@ -40,6 +44,7 @@ __all__ = [
     "memory_state",
     "multi_step_forward",
     "named_memories",
+    "profile",
     "reset_net",
     "seq_to_ann_forward",
     "sequence",

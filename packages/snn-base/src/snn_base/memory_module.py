@@ -224,7 +224,8 @@ class MemoryModule(StepModule):
                 if default is not None and not isinstance(default, float | Tensor):
                     setattr(self, name, default(x))
             elif not isinstance(value, Tensor):
-                fresh = torch.full(x.shape, value, dtype=self.memory_dtype(x), device=x.device)
+                # full_like also follows the layout of x and, for a sharded tensor, its placement.
+                fresh = torch.full_like(x, value, dtype=self.memory_dtype(x), requires_grad=False)
                 setattr(self, name, fresh)
             elif value is default:
                 setattr(self, name, self._expanded(name, value, x))

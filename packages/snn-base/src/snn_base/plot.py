@@ -180,15 +180,24 @@ def layer_errors(errors: Mapping[str, Mapping[str, float]], *, ax: "Axes | None"
     Raises:
         ImportError: matplotlib is not installed.
     """
-    figure, ax = _axes(ax, height=1.2 + 0.28 * max(4, len(errors)))
-    names = list(errors)
+    return stacked_bars(errors, xlabel="relative squared error", ax=ax)
+
+
+def stacked_bars(values: Mapping[str, Mapping[str, float]], *, xlabel: str, ax: "Axes | None" = None) -> "Figure":
+    """Draw a horizontal bar for each name, stacked of its parts.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    figure, ax = _axes(ax, height=1.2 + 0.28 * max(4, len(values)))
+    names = list(values)
     left = [0.0] * len(names)
-    for part in dict.fromkeys(p for parts in errors.values() for p in parts):
-        width = [errors[name].get(part, 0.0) for name in names]
+    for part in dict.fromkeys(p for parts in values.values() for p in parts):
+        width = [values[name].get(part, 0.0) for name in names]
         ax.barh(names, width, left=left, label=part)
         left = [a + b for a, b in zip(left, width, strict=True)]
     ax.invert_yaxis()
-    ax.set_xlabel("relative squared error")
+    ax.set_xlabel(xlabel)
     ax.legend(frameon=False)
     return figure
 
