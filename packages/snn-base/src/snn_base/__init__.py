@@ -14,7 +14,7 @@ from snn_base.net import (
     set_backend,
     set_step_mode,
 )
-from snn_base.profile import EnergyModel, LayerProfile, Profile, profile
+from snn_base.profiling import EnergyModel, LayerProfile, Profile, profile
 from snn_base.recorder import Recorder
 from snn_base.sequences import checkpoint_sequence, chunked_forward, multi_step_forward, seq_to_ann_forward
 from snn_base.statistics import firing_rate, firing_rates, interspike_intervals

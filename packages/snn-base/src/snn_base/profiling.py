@@ -77,19 +77,10 @@ class Profile:
 
     def __str__(self) -> str:
         heads = ["layer", "kind", "spikes", "rate", "MACs", "ACs", "bytes", "energy [nJ]"]
-        rows = [
-            [
-                a.name,
-                a.kind,
-                f"{a.spikes:.0f}",
-                f"{a.rate:.3f}",
-                f"{a.macs:.3g}",
-                f"{a.acs:.3g}",
-                f"{a.traffic_bytes:.3g}",
-            ]
-            + [f"{a.energy_pj / 1e3:.3g}"]
-            for a in self.layers
-        ]
+        rows = []
+        for a in self.layers:
+            numbers = (f"{value:.3g}" for value in (a.macs, a.acs, a.traffic_bytes, a.energy_pj / 1e3))
+            rows.append([a.name, a.kind, f"{a.spikes:.0f}", f"{a.rate:.3f}", *numbers])
         fields = ("spikes", "macs", "acs", "traffic_bytes")
         rows.append(["total", "", *(f"{self.total(f):.3g}" for f in fields), f"{self.total('energy_pj') / 1e3:.3g}"])
         rows[-1].insert(3, "")
@@ -160,7 +151,7 @@ def _counter(row: dict[str, Any]) -> Any:
         x = args[0]
         if not isinstance(x, Tensor) or not isinstance(y, Tensor):
             return
-        own = [p for p in module.parameters(recurse=False)]
+        own = list(module.parameters(recurse=False))
         traffic = float(sum(t.numel() * t.element_size() for t in (x, y)))
         dense = synaptic = macs = acs = spikes = 0.0
         steps = x.shape[0] if getattr(module, "step_mode", "s") == "m" else 1
@@ -198,9 +189,9 @@ def _operations(module: nn.Module, x: Tensor) -> float:
     # Channels of a group are summed first: all reach the same outputs.
     x = x.unflatten(1, (groups, -1)).sum(2)
     ones = torch.ones(groups, 1, *module.kernel_size, dtype=x.dtype, device=x.device)
-    geometry: dict[str, Any] = {"stride": module.stride, "dilation": module.dilation, "groups": groups}
+    geometry: dict[str, Any] = {name: getattr(module, name) for name in ("stride", "padding", "dilation", "groups")}
     if module.transposed:
-        y = _TRANSPOSED[dims](x, ones, padding=module.padding, output_padding=module.output_padding, **geometry)  # type: ignore[operator]
+        y = _TRANSPOSED[dims](x, ones, output_padding=module.output_padding, **geometry)
     else:
-        y = _CONVOLUTIONS[dims](x, ones, padding=module.padding, **geometry)  # type: ignore[operator]
+        y = _CONVOLUTIONS[dims](x, ones, **geometry)
     return float(y.sum(dtype=torch.float64)) * out
