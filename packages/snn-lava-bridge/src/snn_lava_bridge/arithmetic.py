@@ -31,7 +31,8 @@ def leak(y: Tensor, retain: Tensor) -> Tensor:
 
 def wrap_24bit(y: Tensor) -> Tensor:
     """``y`` modulo 2**24 into -2**23 ... 2**23 - 1, as the chip's current register does."""
-    return y - torch.floor((y + STATE_LIMIT) / (2 * STATE_LIMIT)) * (2 * STATE_LIMIT)
+    wrapped: Tensor = y - torch.floor((y + STATE_LIMIT) / (2 * STATE_LIMIT)) * (2 * STATE_LIMIT)
+    return wrapped
 
 
 def saturate_24bit(y: Tensor) -> Tensor:
