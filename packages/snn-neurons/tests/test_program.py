@@ -87,3 +87,27 @@ def test_tracing_ignores_the_callers_modes():
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         inside = node_program(LIFNode())
     assert inside == node_program(LIFNode())
+
+
+def test_a_tensor_of_the_module_must_be_declared():
+    class Hidden(SpikingNode):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.gain = torch.nn.Parameter(torch.tensor(2.0))
+
+        def charge(self, x, state, p):
+            return state.v + self.gain * x
+
+    with pytest.raises(NotFusableError, match="register_param"):
+        node_program(Hidden())
+    node = Hidden(step_mode="m")
+    node(torch.rand(4, 3)).sum().backward()
+    assert node.gain.grad is not None
+
+
+def test_a_constant_made_in_the_step_is_taken():
+    class Literal(SpikingNode):
+        def charge(self, x, state, p):
+            return state.v + torch.tensor(0.5) * x
+
+    assert "0.5" in node_program(Literal()).text

@@ -55,7 +55,8 @@ def _trace(node: "StepNode", affine: bool) -> Program:
         outs = as_outputs(out)
         return (*outs, new.v) if store else outs, tuple(new)
 
-    return trace_program(step, node.memory_names, (*names, *extra), int(store))
+    own = [*node.parameters(), *node.buffers(), *[v for v in node.__dict__.values() if isinstance(v, Tensor)]]
+    return trace_program(step, node.memory_names, (*names, *extra), int(store), own)
 
 
 def structure(node: "StepNode") -> tuple[Any, ...]:

@@ -37,8 +37,12 @@ def trace_program(
     states: Sequence[str],
     params: Sequence[str],
     memory_outputs: int = 0,
+    variables: Sequence[Tensor] = (),
 ) -> Program:
     """Trace ``step(x, states, params) -> (outs, new_states)`` and its VJP, all tensors of one shape.
+
+    Args:
+        variables: tensors that may change or be learned, and so must come as parameters instead of being read directly.
 
     Raises:
         NotFusableError: an operation is not pointwise, or Python branches on a value; the operation is named.
@@ -48,7 +52,7 @@ def trace_program(
 
     def run() -> None:
         try:
-            result.append(_trace(step, tuple(states), tuple(params), memory_outputs))
+            result.append(_trace(step, tuple(states), tuple(params), memory_outputs, variables))
         except BaseException as error:
             failure.append(error)
 
@@ -61,7 +65,9 @@ def trace_program(
     return result[0]
 
 
-def _trace(step: Any, states: tuple[str, ...], params: tuple[str, ...], memory_outputs: int) -> Program:
+def _trace(
+    step: Any, states: tuple[str, ...], params: tuple[str, ...], memory_outputs: int, variables: Sequence[Tensor]
+) -> Program:
     n_s, n_p = len(states), len(params)
     count = {"outs": 0}
 
@@ -77,7 +83,7 @@ def _trace(step: Any, states: tuple[str, ...], params: tuple[str, ...], memory_o
 
     inputs = [torch.full((_SIZE,), 1.5 + 0.25 * i) for i in range(1 + n_s + n_p)]
     uniform = frozenset(range(1 + n_s, 1 + n_s + n_p))
-    forward = _read(_make_fx(flat_step, inputs), len(inputs), uniform)
+    forward = _read(_make_fx(flat_step, inputs), len(inputs), uniform, variables)
     n_o = count["outs"]
     grads = [torch.full((_SIZE,), 0.5) for _ in range(n_o + n_s)]
 
@@ -90,7 +96,7 @@ def _trace(step: Any, states: tuple[str, ...], params: tuple[str, ...], memory_o
         result: tuple[Tensor, ...] = pull(tuple(args[len(inputs) :]))
         return result
 
-    backward = _read(_make_fx(flat_vjp, inputs + grads), len(inputs) + len(grads), uniform)
+    backward = _read(_make_fx(flat_vjp, inputs + grads), len(inputs) + len(grads), uniform, variables)
     return Program(states, params, n_o, memory_outputs, forward, backward)
 
 
@@ -111,7 +117,7 @@ def _make_fx(function: Any, inputs: list[Tensor]) -> torch.fx.GraphModule:
         ) from error
 
 
-def _read(module: torch.fx.GraphModule, n_inputs: int, uniform: frozenset[int]) -> Graph:
+def _read(module: torch.fx.GraphModule, n_inputs: int, uniform: frozenset[int], variables: Sequence[Tensor]) -> Graph:
     build = GraphBuilder(n_inputs, uniform)
     values: dict[Node, Any] = {}
     placeholders = 0
@@ -123,6 +129,11 @@ def _read(module: torch.fx.GraphModule, n_inputs: int, uniform: frozenset[int]) 
             constant = getattr(module, str(node.target))
             if constant.numel() != 1:
                 raise NotFusableError(f"the step holds a constant tensor of shape {tuple(constant.shape)}; register it")
+            if constant.requires_grad or any(constant.data_ptr() == v.data_ptr() for v in variables):
+                raise NotFusableError(
+                    "the step reads a tensor of the module directly, which a kernel would take as a constant; "
+                    "declare it with register_param and read it from p"
+                )
             values[node] = float(constant.item())
         elif node.op == "call_function":
             values[node] = _convert(build, node, values)

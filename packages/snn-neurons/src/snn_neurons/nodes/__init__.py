@@ -8,6 +8,7 @@ from snn_neurons.nodes.nonlinear import EIFNode, QIFNode
 from snn_neurons.nodes.online import OTTTLIFNode, OTTTSequential, SLTTLIFNode, trace_gradient
 from snn_neurons.nodes.parallel import PSN, MaskedPSN, SlidingPSN
 from snn_neurons.nodes.readout import LeakyIntegrator
+from snn_neurons.nodes.recurrent_lif import RecurrentLIFNode
 from snn_neurons.nodes.resonate import ResonateAndFireNode
 from snn_neurons.nodes.synaptic import AlphaLIFNode, CubaLIFNode, SynapticLIFNode
 
@@ -33,6 +34,7 @@ __all__ = [
     "OTTTSequential",
     "ParametricLIFNode",
     "QIFNode",
+    "RecurrentLIFNode",
     "ResonateAndFireNode",
     "SLTTLIFNode",
     "SignedIFNode",

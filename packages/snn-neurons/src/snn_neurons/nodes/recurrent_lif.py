@@ -1,0 +1,45 @@
+"""LIF neurons that hear their own spikes through a dense weight."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_neurons.nodes.lif import LIFNode
+
+
+class RecurrentLIFNode(LIFNode):
+    """Leaky integrate-and-fire with a dense recurrent weight.
+
+    The LIF step with the input ``x[t] + W s[t-1]``, where ``s[-1] = 0``. It mixes neurons, so it runs as the plain
+    loop and not in the pointwise kernels.
+
+    Args:
+        features: number of neurons, the last dim of the input.
+        tau, decay_input, options: see `LIFNode`.
+
+    The weight ``[features, features]`` starts uniform in ``±1/sqrt(features)``.
+
+    Raises:
+        ValueError: ``features`` is not positive, or the last dim of the input is another.
+    """
+
+    def __init__(self, features: int, tau: float | Tensor = 2.0, decay_input: bool = True, **options: Any) -> None:
+        if features < 1:
+            raise ValueError(f"features must be at least 1, got {features}")
+        super().__init__(tau=tau, decay_input=decay_input, **options)
+        self.features = features
+        self.weight = nn.Parameter(torch.empty(features, features))
+        nn.init.uniform_(self.weight, -1 / math.sqrt(features), 1 / math.sqrt(features))
+        self.register_memory("s", 0.0)
+
+    def forward(self, x: Tensor) -> Any:
+        if x.shape[-1] != self.features:
+            raise ValueError(f"the last dim of the input must be features={self.features}, got {tuple(x.shape)}")
+        return super().forward(x)
+
+    def step(self, x: Tensor, state: Any, p: Any) -> tuple[Any, Any]:
+        heard = x + nn.functional.linear(state.s, self.weight.to(state.s.dtype))
+        s, new = super().step(heard, state, p)
+        return s, new._replace(s=s)
