@@ -65,7 +65,7 @@ def _build(name: str, *, learn: bool = False, shape: tuple[int, ...] | None = No
 
 @pytest.fixture
 def build() -> Callable[..., StepNode]:
-    """``build(name, learn=..., shape=..., **options)``: a neuron of the list; ``learn`` makes every parameter learnable,
+    """``build(name, learn=..., shape=..., **options)``: a neuron of the list; ``learn`` makes all parameters learnable,
     with values that vary over ``shape``."""
     return _build
 

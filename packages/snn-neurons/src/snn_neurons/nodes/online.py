@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from snn_neurons.nodes.lif import LIFNode
 
 
-class SLTTLIFNode(LIFNode):
+class _OnlineLIFNode(LIFNode):
+    """LIF that gives its memories away without a graph: fused calls would tie them to the inputs."""
+
+    def forward(self, x: Tensor) -> Any:
+        out = super().forward(x)
+        self.detach()
+        return out
+
+
+class SLTTLIFNode(_OnlineLIFNode):
     """LIF that learns through space only: its membrane of the step before is a constant to the gradient.
 
     Forward as `LIFNode`; backward, ``v[t-1]`` is detached, so the input gets the gradient ``g'(h - v_threshold)`` of
@@ -27,7 +36,7 @@ class SLTTLIFNode(LIFNode):
         return s, state._replace(v=self.reset_membrane(h, s, p).detach())
 
 
-class OTTTLIFNode(LIFNode):
+class OTTTLIFNode(_OnlineLIFNode):
     """LIF for online training through time, which also keeps a trace of its spikes for the weights that follow it.
 
     Forward as `LIFNode` without decay of the input; backward, ``v[t-1]`` is detached. The memory
