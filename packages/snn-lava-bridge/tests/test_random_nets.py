@@ -88,7 +88,7 @@ def nets(draw):
 
 
 @given(nets())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_module_file_and_reimport_agree(drawn):
     net, inputs, generator = drawn
     if any(f.level == "error" for f in lint(net, input_shape=inputs)):
