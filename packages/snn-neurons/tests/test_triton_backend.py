@@ -407,3 +407,22 @@ def test_compiles_for_hopper_without_spills():
     found = re.findall(r"^(\w+) (\d+) (\d+) (\d+)$", done.stdout, re.MULTILINE)
     assert [f[0] for f in found] == ["forward", "backward"]
     assert all(int(registers) < 255 and stack == local == "0" for _, registers, stack, local in found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_node_on_channels_last_input(dtype):
+    """Per-channel parameters, memories of every step, through the module: as the plain PyTorch backend."""
+    torch.manual_seed(0)
+    x = torch.randn(6, 2, 4, 5, 3, device=DEVICE).to(dtype).permute(0, 1, 4, 2, 3).requires_grad_()
+    weight = torch.randn(x.shape, device=DEVICE).to(dtype)
+    found = []
+    for backend in ("triton", "torch"):
+        tau = torch.tensor([1.5, 2.0, 3.0], device=DEVICE).view(3, 1, 1)
+        node = LIFNode(tau=tau, learnable=("tau",), step_mode="m", backend=backend, store_v_seq=True).to(DEVICE)
+        y = node(x)
+        gradients = torch.autograd.grad((y * weight).sum() + (node.v + node.v_seq).sum(), [x, node.tau])
+        assert y.stride() == x.stride()
+        found.append((y.detach(), node.v_seq.detach(), *gradients))
+    assert found[0][0].sum() > 0
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5 if a.dtype == torch.float32 else 1e-2, atol=1e-5)
