@@ -76,7 +76,7 @@ def user(kind: str, device: str) -> Layer:
     class MyLIF(sn.SpikingNode):
         def step(self, x, state, p):  # type: ignore[no-untyped-def]
             h = state.v + (x - state.v) / 2.0
-            s = self.fire(h - 1.0)
+            s = self.fire(h - 1.0, p)
             return s, state._replace(v=h * (1.0 - s))
 
     node = MyLIF(step_mode="m", surrogate=sn.ATan(alpha=2.0)).to(device)
