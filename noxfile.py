@@ -190,11 +190,22 @@ def quickstart(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Benchmarks: all, or the script and its arguments given after `--`."""
+    """Benchmarks of a package (`-- snn-neurons [options]`), of one script (`-- path [options]`), or of all packages."""
     install_editable(session, "test", "examples")
-    scripts = sorted(str(path) for path in ROOT.glob("packages/*/benchmarks/bench_*.py"))
-    for command in [session.posargs] if session.posargs else [[script] for script in scripts]:
-        session.run("python", *command)
+    first, *options = session.posargs or [None]
+    if first in PROJECTS or first is None:
+        folders = [ROOT / "packages" / first] if first else sorted(ROOT.glob("packages/*"))
+        scripts = [script for folder in folders for script in benchmark_scripts(folder)]
+    else:
+        scripts = [Path(first)]
+    for script in scripts:
+        session.run("python", str(script), *options)
+
+
+def benchmark_scripts(folder: Path) -> list[Path]:
+    """The `run.py` of a package's benchmarks where there is one, else its `bench_*.py`, which need no arguments."""
+    run = folder / "benchmarks" / "run.py"
+    return [run] if run.exists() else sorted(folder.glob("benchmarks/bench_*.py"))
 
 
 @nox.session(default=False, requires=["wheels"])
