@@ -199,6 +199,9 @@ def bench(session: nox.Session) -> None:
     else:
         scripts = [Path(first)]
     for script in scripts:
+        if (script.parent / "peers.txt").exists():  # libraries to compare with; their own pins would replace torch
+            install(session, "-r", str(script.parent / "peers-deps.txt"))
+            session.install("--no-deps", "-r", str(script.parent / "peers.txt"))
         session.run("python", str(script), *options)
 
 
