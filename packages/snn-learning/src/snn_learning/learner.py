@@ -46,6 +46,7 @@ class Learner(MemoryModule):
         ValueError: an unknown name, or options that exclude each other.
 
     Example:
+        >>> from snn_learning import PairSTDP
         >>> fc, node = nn.Linear(4, 2, bias=False), nn.Hardtanh()
         >>> learner = Learner(PairSTDP(), fc, node)
         >>> _ = node(fc(torch.ones(1, 4)))
