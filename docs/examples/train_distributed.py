@@ -34,9 +34,9 @@ def make_net(inputs: int, classes: int) -> nn.Sequential:
     return nn.Sequential(
         Flatten(step_mode="m"),
         Linear(inputs, 256, step_mode="m"),
-        LIFNode(step_mode="m"),
+        LIFNode(v_threshold=0.25, step_mode="m"),
         Linear(256, 256, step_mode="m"),
-        LIFNode(step_mode="m"),
+        LIFNode(v_threshold=0.25, step_mode="m"),
         Linear(256, classes, step_mode="m"),
     )
 
