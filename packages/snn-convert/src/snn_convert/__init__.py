@@ -4,6 +4,10 @@ from snn_convert.__about__ import __version__
 from snn_convert.capture import CaptureError
 from snn_convert.conversion import convert
 from snn_convert.neuron import BurstNeurons, GradedIFNode, GradedNeurons, NeuronFactory
+from snn_convert.nir_export import to_nir
+from snn_convert.nir_graph import NIRNetwork
+from snn_convert.nir_import import from_nir
+from snn_convert.nir_units import NIRError
 from snn_convert.observers import (
     EMAObserver,
     MaxObserver,
@@ -25,6 +29,8 @@ __all__ = [
     "GradedNeurons",
     "MSEObserver",
     "MaxObserver",
+    "NIRError",
+    "NIRNetwork",
     "NeuronFactory",
     "Observer",
     "PercentileObserver",
@@ -37,4 +43,6 @@ __all__ = [
     "__version__",
     "check",
     "convert",
+    "from_nir",
+    "to_nir",
 ]
