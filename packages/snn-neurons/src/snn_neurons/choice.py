@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from snn_neurons.errors import BackendError, NotFusableError
+from snn_neurons.sharded import is_plain, is_sharded
 
 if TYPE_CHECKING:
     from snn_neurons.step_node import StepNode
@@ -20,6 +21,10 @@ def obstacle(node: "StepNode", x: Tensor, backend: str, device: str | None = Non
 
     if backend == "torch":
         return None
+    # While a graph is made, tensors are stand-ins; the finished graph gets ordinary ones.
+    reason = unusual(node, x) if device is None else None
+    if reason:
+        return BackendError(f"{reason}; only the plain loop runs on it")
     if _transformed():
         return BackendError("inside torch.func transforms only the plain loop runs; use backend='auto' or 'torch'")
     if backend == "triton" and (device or x.device.type) == "cpu" and node.backend == "auto":
@@ -41,7 +46,7 @@ def choose_backend(node: "StepNode", x: Tensor, device: str | None = None) -> st
     """The backend that runs ``node`` on ``x``: the one asked for, or under ``"auto"`` the fastest that can.
 
     A step that cannot be traced runs as the plain loop, ``"reference"``, under ``"auto"`` and ``"torch"``; so do all
-    under `torch.func` transforms, where only the plain loop has every derivative.
+    under `torch.func` transforms, where only the plain loop has every derivative, and tensor subclasses.
 
     Args:
         device: the type of the device, where ``x`` only stands for the input.
@@ -57,7 +62,7 @@ def choose_backend(node: "StepNode", x: Tensor, device: str | None = None) -> st
         if error is not None:
             raise type(error)(f"{type(node).__name__} cannot run with backend={asked!r}: {error}") from error
         return asked
-    if _transformed():
+    if _transformed() or (device is None and unusual(node, x)):
         return "reference"
     try:
         node_program(node)
@@ -68,6 +73,20 @@ def choose_backend(node: "StepNode", x: Tensor, device: str | None = None) -> st
         if obstacle(node, x, backend, device) is None:
             return backend
     return "torch"
+
+
+def unusual(node: "StepNode", x: Tensor) -> str | None:
+    """What keeps ``x`` or the node's tensors from being given to a kernel by address, or ``None``.
+
+    A sharded input is no obstacle where all parameters are numbers: its local part is an ordinary tensor.
+    """
+    tensors = [t for n in node.param_names if isinstance(t := getattr(node, n), Tensor)]
+    if is_sharded(x):
+        return "the input is sharded and the node has tensors as parameters" if tensors else None
+    for value in (x, *tensors, *node.memories.values()):
+        if isinstance(value, Tensor) and not is_plain(value):
+            return f"a tensor of the subclass {type(value).__name__} has no memory that a kernel could read"
+    return None
 
 
 def _transformed() -> bool:

@@ -75,15 +75,24 @@ def load(source: str) -> ctypes.CDLL:
     Raises:
         BackendError: there is no compiler, or it fails.
     """
+    with _LOCK:
+        return ctypes.CDLL(str(build(source)))
+
+
+def build(source: str) -> Path:
+    """The file of the library compiled from ``source``: a whole one in the cache, or a new one.
+
+    Raises:
+        BackendError: there is no compiler, or it fails.
+    """
     reason = no_compiler()
     if reason:
         raise BackendError(reason)
     key = hashlib.sha256(f"{_machine()}\n{source}".encode()).hexdigest()
-    with _LOCK:
-        path = _usable_cache_dir(cache_dir()) / f"{key[:40]}.so"
-        if not _is_whole(path, key):
-            _compile(source, path, key)
-        return ctypes.CDLL(str(path))
+    path = _usable_cache_dir(cache_dir()) / f"{key[:40]}.so"
+    if not _is_whole(path, key):
+        _compile(source, path, key)
+    return path
 
 
 def _trailer(content: bytes, key: str) -> bytes:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from snn_base import MemoryModule
 from snn_neurons.choice import BACKENDS, choose_backend
-from snn_neurons.fused import run_compiled, run_fused
+from snn_neurons.fused import Affine, run_compiled, run_fused
 from snn_neurons.reference import as_outputs, run_reference
+from snn_neurons.sharded import is_plain
 
 ParamValue = float | Tensor | None
 
@@ -132,14 +133,35 @@ class StepNode(MemoryModule):
         return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else super().memory_dtype(x)
 
     # -- running -----------------------------------------------------------------------------------------------------
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Any:
+        """Run one step or a sequence, by ``step_mode``.
+
+        Args:
+            x: ``[N, ...]`` or ``[T, N, ...]``.
+            scale, shift: the node is given ``x * scale + shift`` (a bias, a folded batch norm) in the same pass, with
+                gradients; each broadcasts over the neuron shape: ``[C, 1, 1]`` for ``[N, C, H, W]``.
+        """
         missing = self._learnable.difference(self._param_names)
         if missing:
             raise ValueError(
                 f"{type(self).__name__}: learnable={sorted(missing)} names no parameter; "
                 f"it has {list(self._param_names)}"
             )
-        return super().forward(x)
+        if scale is None and shift is None:
+            return super().forward(x)
+        return self._affine_forward(x, 1.0 if scale is None else scale, 0.0 if shift is None else shift)
+
+    def _affine_forward(self, x: Tensor, scale: float | Tensor, shift: float | Tensor) -> Any:
+        given = [v for v in (x, scale, shift) if isinstance(v, Tensor)]
+        backend = "compiled" if torch.compiler.is_compiling() else choose_backend(self, x)
+        fused = backend != "reference" and x.dtype.is_floating_point and all(map(is_plain, given))
+        if not fused and not torch.compiler.is_compiling():
+            dtype = x.dtype if x.dtype.is_floating_point else self.memory_dtype(x)
+            return super().forward((x * scale + shift).to(dtype))
+        self.prepare_memories(x)
+        outs = self._run(x if self.step_mode == "m" else x.unsqueeze(0), backend, (scale, shift))
+        outs = outs if self.step_mode == "m" else tuple(o.squeeze(0) for o in outs)
+        return outs[0] if len(outs) == 1 else outs
 
     def single_step_forward(self, x: Tensor) -> Any:
         """One step ``[N, ...] -> [N, ...]``."""
@@ -162,15 +184,15 @@ class StepNode(MemoryModule):
         outs = self._run(x_seq, "compiled" if torch.compiler.is_compiling() else choose_backend(self, x_seq))
         return outs[0] if len(outs) == 1 else outs
 
-    def _run(self, x_seq: Tensor, backend: str) -> tuple[Tensor, ...]:
+    def _run(self, x_seq: Tensor, backend: str, affine: Affine | None = None) -> tuple[Tensor, ...]:
         names = self.memory_names
         state = [getattr(self, n) for n in names]
         if backend == "compiled":
-            outs, last, v_seq = run_compiled(self, x_seq, state)
+            outs, last, v_seq = run_compiled(self, x_seq, state, affine)
         elif backend == "reference":
             outs, last, v_seq = run_reference(self, x_seq, state)
         else:
-            outs, last, v_seq = run_fused(self, x_seq, state, backend)
+            outs, last, v_seq = run_fused(self, x_seq, state, backend, affine)
         for name, value in zip(names, last, strict=True):
             setattr(self, name, value)
         if self.store_v_seq:

@@ -1,6 +1,7 @@
 """The neurons."""
 
 from snn_neurons.nodes.adaptive import AdaptiveLIFNode, AdExNode, ComplementaryLIFNode, IzhikevichNode
+from snn_neurons.nodes.batch_norm import BatchNormNode
 from snn_neurons.nodes.gated import GatedLIFNode
 from snn_neurons.nodes.graded import BurstNode, IntegerLIFNode, SignedIFNode, TernaryLIFNode
 from snn_neurons.nodes.lif import IFNode, KLIFNode, LIAFNode, LIFNode, ParametricLIFNode
@@ -17,6 +18,7 @@ __all__ = [
     "AdExNode",
     "AdaptiveLIFNode",
     "AlphaLIFNode",
+    "BatchNormNode",
     "BurstNode",
     "ComplementaryLIFNode",
     "CubaLIFNode",

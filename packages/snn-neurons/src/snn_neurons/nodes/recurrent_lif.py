@@ -34,10 +34,10 @@ class RecurrentLIFNode(LIFNode):
         nn.init.uniform_(self.weight, -1 / math.sqrt(features), 1 / math.sqrt(features))
         self.register_memory("s", 0.0)
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Any:
         if x.shape[-1] != self.features:
             raise ValueError(f"the last dim of the input must be features={self.features}, got {tuple(x.shape)}")
-        return super().forward(x)
+        return super().forward(x, scale, shift)
 
     def step(self, x: Tensor, state: Any, p: Any) -> tuple[Any, Any]:
         heard = x + nn.functional.linear(state.s, self.weight.to(state.s.dtype))
