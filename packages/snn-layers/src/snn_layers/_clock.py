@@ -1,8 +1,9 @@
 """The count of steps since the last reset, one per sample, for layers that differ from step to step."""
 
 import torch
-from snn_base import MemoryModule
 from torch import Tensor
+
+from snn_base import MemoryModule
 
 
 class Clock(MemoryModule):

@@ -26,7 +26,7 @@ def unfold(value: Any, steps: int, batch: int, owner: str) -> Any:
                 f"{owner} in step_mode='m': the output of shape {tuple(y.shape)} does not keep the folded batch of "
                 f"{steps} x {batch} as its first dim, so time cannot be restored; use MultiStep instead"
             )
-        return y.unflatten(0, (steps, batch))
+        return y.reshape(steps, batch, *y.shape[1:])
 
     return map_tensors(split, value)
 

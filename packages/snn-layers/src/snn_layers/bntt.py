@@ -52,8 +52,8 @@ class _BNTT(Clock):
             return x_seq
         if not torch.compiler.is_compiling() and not bool((times[0] == times[0, 0]).all()):
             raise ValueError(
-                f"{type(self).__name__}: samples are at different steps, t = {times[0].tolist()}, and share no statistics "
-                "in training; reset all of them at once"
+                f"{type(self).__name__}: samples are at different steps, t = {times[0].tolist()}, and share no "
+                "statistics in training; reset all of them at once"
             )
         rows = times[:, 0]
         # The steps become channels, so one batch norm keeps the statistics of all of them apart.

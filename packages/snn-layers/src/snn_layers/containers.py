@@ -4,9 +4,9 @@ from operator import itemgetter
 from typing import Any
 
 import torch
-from snn_base import StepModule, set_step_mode
 from torch import Tensor, nn
 
+from snn_base import StepModule, set_step_mode
 from snn_layers import _check
 from snn_layers._fold import first_tensor, folded_call, map_tensors
 from snn_layers.stepwise import refuse_stateful
@@ -136,7 +136,7 @@ class SpikingSequential(nn.Sequential, StepModule):
         if isinstance(index, slice):
             part = SpikingSequential(order=self.order, chunk=self.chunk, step_mode=self.step_mode)
             for name, layer in list(self._modules.items())[index]:
-                part.add_module(name, layer)  # type: ignore[arg-type]
+                part.add_module(name, layer)
             return part
         return super().__getitem__(index)
 

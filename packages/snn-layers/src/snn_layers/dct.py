@@ -3,9 +3,9 @@
 import math
 
 import torch
-from snn_base import StepModule
 from torch import Tensor
 
+from snn_base import StepModule
 from snn_layers import _check
 
 
@@ -36,7 +36,8 @@ class DCT2d(StepModule):
     def forward(self, x: Tensor) -> Tensor:
         n = self.kernel_size
         if x.dim() < 2 or x.shape[-1] % n or x.shape[-2] % n:
-            raise ValueError(f"DCT2d: the last two dims of x must be multiples of kernel_size = {n}, got {tuple(x.shape)}")
+            shape = tuple(x.shape)
+            raise ValueError(f"DCT2d: the last two dims of x must be multiples of kernel_size = {n}, got {shape}")
         # Rows of all blocks are one matrix product and columns another: no loop over blocks.
         rows = x.reshape(-1, n) @ self.kernel.T
         return torch.matmul(self.kernel, rows.view(-1, n, x.shape[-1])).view(x.shape)

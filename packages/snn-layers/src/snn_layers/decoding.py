@@ -1,9 +1,9 @@
 """Readouts: from sequences to one value per output; single steps give the value so far."""
 
 import torch
-from snn_base import MemoryModule, StepModule
 from torch import Tensor
 
+from snn_base import MemoryModule, StepModule
 from snn_layers import _check
 from snn_layers._clock import Clock, per_sample
 from snn_layers._recurrence import accumulator_dtype
@@ -125,7 +125,8 @@ class VotingLayer(StepModule):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() < 1 or x.shape[-1] % self.voter_num:
             raise ValueError(
-                f"VotingLayer: the last dim of x must be a multiple of voter_num = {self.voter_num}, got {tuple(x.shape)}"
+                f"VotingLayer: the last dim of x must be a multiple of voter_num = {self.voter_num}, "
+                f"got {tuple(x.shape)}"
             )
         return x.reshape(*x.shape[:-1], x.shape[-1] // self.voter_num, self.voter_num).mean(dim=-1)
 

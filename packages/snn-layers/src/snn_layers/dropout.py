@@ -3,9 +3,9 @@
 from typing import ClassVar
 
 import torch
-from snn_base import MemoryModule
 from torch import Tensor
 
+from snn_base import MemoryModule
 from snn_layers import _check
 
 

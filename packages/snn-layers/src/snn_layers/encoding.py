@@ -7,9 +7,9 @@ sequence by `RepeatEncoder`, which goes first: ``nn.Sequential(RepeatEncoder(T),
 import math
 
 import torch
-from snn_base import MemoryModule, StepModule
 from torch import Tensor
 
+from snn_base import MemoryModule, StepModule
 from snn_layers import _check
 from snn_layers._clock import Clock, per_sample
 

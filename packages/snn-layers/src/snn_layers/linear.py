@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from snn_base import MemoryModule, StepModule
 from torch import Tensor, nn
 
+from snn_base import MemoryModule, StepModule
 from snn_layers import _check
 
 
@@ -93,9 +93,9 @@ class AXAT(StepModule):
 class DropConnectLinear(MemoryModule):
     """A linear map that drops connections in training and averages over the drops in evaluation.
 
-    Training: ``y = act((M_W * W) x + M_b * b)`` with masks ``M ~ Bernoulli(1 - p)`` per sample. Evaluation: the mean of
-    ``act(z)`` over samples of ``z ~ N(mu, sigma^2)``, ``mu = (1 - p)(W x + b)``, ``sigma^2 = p (1 - p)(W^2 x^2 + b^2)``;
-    without an activation that is mu itself.
+    Training: ``y = act((M_W * W) x + M_b * b)`` with masks ``M ~ Bernoulli(1 - p)`` per sample. Evaluation: the mean
+    of ``act(z)`` over samples of ``z ~ N(mu, sigma^2)`` with ``mu = (1 - p)(W x + b)`` and
+    ``sigma^2 = p (1 - p)(W^2 x^2 + b^2)``; without an activation that is mu itself.
 
     Args:
         in_features, out_features, bias: as for ``nn.Linear``; ``[N, in_features]`` or ``[T, N, in_features]``.

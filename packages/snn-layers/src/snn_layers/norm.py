@@ -1,24 +1,29 @@
 """Normalisation for spikes: threshold-dependent and temporal batch norms, and a layer norm for both layouts."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from snn_base import StepModule
 from torch import Tensor, nn
 
+from snn_base import StepModule, set_step_mode
 from snn_layers import _check
 from snn_layers._clock import Clock, per_sample
 from snn_layers.stepwise import stepwise
 
 
 class _ThresholdDependent(StepModule):
-    _norm: ClassVar[type[nn.Module]]
+    _norm: ClassVar[Any]
+    num_features: int
+    weight: Tensor | None
+    bias: Tensor | None
+    _check_dims: Callable[[tuple[Any, ...], int], None]
 
     def __init__(
         self, num_features: int, *, alpha: float = 1.0, v_threshold: float = 1.0, step_mode: str = "s", **options: Any
     ) -> None:
-        self._norm.__init__(self, num_features, step_mode=step_mode, **options)  # type: ignore[call-arg]
+        self._norm.__init__(self, num_features, step_mode=step_mode, **options)
         self.alpha = _check.positive(type(self).__name__, "alpha", alpha)
         self.v_threshold = _check.positive(type(self).__name__, "v_threshold", v_threshold)
 
@@ -121,7 +126,7 @@ class StepScale(Clock):
 
 
 class _TemporalEffective(StepModule):
-    _norm: ClassVar[type[nn.Module]]
+    _norm: ClassVar[Any]
 
     def __init__(self, num_features: int, T: int, *, step_mode: str = "s", **options: Any) -> None:
         super().__init__()
@@ -129,8 +134,8 @@ class _TemporalEffective(StepModule):
         self.bn = self._norm(num_features, **options)
         self.scale = StepScale(torch.ones(T))
         self.step_mode = step_mode
-        for child in (self.bn, self.scale):
-            child.step_mode = step_mode
+        for child in self.children():
+            set_step_mode(child, self.step_mode)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.scale(self.bn(x))
@@ -185,7 +190,8 @@ class LayerNorm(nn.LayerNorm, StepModule):
         step_mode: ``"s"`` or ``"m"``.
 
     Raises:
-        ValueError: an unknown data_format, several normalised dims with ``"channels_first"``, another number of channels.
+        ValueError: an unknown data_format, several normalised dims with ``"channels_first"``, another number of
+            channels.
     """
 
     def __init__(
@@ -200,23 +206,22 @@ class LayerNorm(nn.LayerNorm, StepModule):
         data_format: str = "channels_last",
         step_mode: str = "s",
     ) -> None:
-        nn.LayerNorm.__init__(self, normalized_shape, eps, elementwise_affine, bias, device, dtype)  # type: ignore[arg-type]
+        nn.LayerNorm.__init__(self, normalized_shape, eps, elementwise_affine, bias, device, dtype)
         self.step_mode = step_mode
         self.data_format: str = _check.one_of(
             "LayerNorm", "data_format", data_format, ("channels_last", "channels_first")
         )
         if data_format == "channels_first" and len(self.normalized_shape) != 1:
             raise ValueError(
-                f"LayerNorm: normalized_shape must be the number of channels for 'channels_first', got {normalized_shape}"
+                f"LayerNorm: normalized_shape must be the number of channels for 'channels_first', "
+                f"got {normalized_shape}"
             )
 
     def forward(self, input: Tensor) -> Tensor:
         if self.data_format == "channels_last":
-            tail = tuple(input.shape[-len(self.normalized_shape) :])
-            if tail != tuple(self.normalized_shape):
-                raise ValueError(
-                    f"LayerNorm: x must end in normalized_shape = {tuple(self.normalized_shape)}, got {tuple(input.shape)}"
-                )
+            shape = tuple(self.normalized_shape)
+            if tuple(input.shape[-len(shape) :]) != shape:
+                raise ValueError(f"LayerNorm: x must end in normalized_shape = {shape}, got {tuple(input.shape)}")
             return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
         channel = 1 if self.step_mode == "s" else 2
         _check.size("LayerNorm", input, channel, self.normalized_shape[0], "normalized_shape")

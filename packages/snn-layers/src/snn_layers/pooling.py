@@ -2,9 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from snn_base import MemoryModule, StepModule
 from torch import Tensor, nn
 
+from snn_base import MemoryModule, StepModule
 from snn_layers import _check
 from snn_layers._recurrence import accumulator_dtype
 
@@ -15,7 +15,9 @@ Size = int | tuple[int, ...]
 class _MaxPool(MemoryModule):
     counts: Tensor
 
-    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, *, step_mode: str = "s") -> None:
+    def __init__(
+        self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, *, step_mode: str = "s"
+    ) -> None:
         super().__init__()
         self.step_mode = step_mode
         owner = type(self).__name__
@@ -66,7 +68,8 @@ class LIPool(_MaxPool):
     """Lateral inhibition pooling: the summed output is the maximum of the summed input.
 
     ``S = S + x``, ``y = maxpool(S)``, ``S = S - y`` for every input of the window of y, so
-    ``sum_t y = maxpool(sum_t x)``. Input ``[N, C, L]``, ``[N, C, H, W]`` or ``[N, C, D, H, W]``. Sums are kept in float32 for half precision.
+    ``sum_t y = maxpool(sum_t x)``. Input ``[N, C, L]``, ``[N, C, H, W]`` or ``[N, C, D, H, W]``. Sums are
+    kept in float32 for half precision.
 
     Args:
         kernel_size, stride, padding: as for ``torch.nn.MaxPool2d``; windows must not overlap.
@@ -78,7 +81,9 @@ class LIPool(_MaxPool):
     Li et al., Efficient and accurate conversion of spiking neural network with burst spikes (arXiv:2204.13271).
     """
 
-    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, *, step_mode: str = "s") -> None:
+    def __init__(
+        self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, *, step_mode: str = "s"
+    ) -> None:
         super().__init__(kernel_size, stride, padding, step_mode=step_mode)
         n = self._dims or 1
         if any(s < k for k, s in zip(_each(self.kernel_size, n), _each(self.stride, n), strict=True)):
@@ -151,7 +156,7 @@ class SpikeMaxPool(_MaxPool):
         before = torch.cat([self.counts.unsqueeze(0), total[:-1]])
         self.counts = total[-1].clone()
         y = self._gate(x_seq.flatten(0, 1), before.flatten(0, 1))
-        return y.unflatten(0, x_seq.shape[:2])
+        return y.view(*x_seq.shape[:2], *y.shape[1:])
 
 
 class ChannelPool(StepModule):

@@ -4,9 +4,9 @@ from collections.abc import Hashable
 from functools import cache
 from typing import Any, ClassVar, TypeVar, cast
 
-from snn_base import MemoryModule, StepModule
 from torch import Tensor, nn
 
+from snn_base import MemoryModule, StepModule
 from snn_layers import _check
 from snn_layers._fold import folded_call
 
@@ -118,7 +118,8 @@ def _stepwise(cls: Any) -> type[nn.Module]:
         raise TypeError(
             f"stepwise: {name} is lazy; wrap the class that it becomes, or an initialised module in TimeFold"
         )
-    doc = f"`torch.nn.{name}` with a step mode: ``[N, ...]`` in ``'s'``, ``[T, N, ...]`` in ``'m'``.\n\n{cls.__doc__ or ''}"
+    modes = "``[N, ...]`` in ``'s'``, ``[T, N, ...]`` in ``'m'``"
+    doc = f"`torch.nn.{name}` with a step mode: {modes}.\n\n{cls.__doc__ or ''}"
     body = {"_wrapped": cls, "__doc__": doc, "__module__": __name__}
     return type(name, (Folded, cls), body)
 

@@ -3,9 +3,9 @@
 import math
 
 import torch
-from snn_base import MemoryModule
 from torch import Tensor, nn
 
+from snn_base import MemoryModule
 from snn_layers import _check
 from snn_layers._recurrence import accumulator_dtype, first_order
 
