@@ -112,7 +112,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Unit tests, doctests and the snippets of the guides; packages editable."""
-    install_editable(session, "test", "examples")
+    install_editable(session, "test", "examples", "interop")
     parts = ("src", "tests", "README.md")
     everything = [path for package in PROJECTS for part in parts if Path(path := f"packages/{package}/{part}").exists()]
     pytest(session, "--doctest-modules", "-m", "not kernels", *(session.posargs or [*everything, "README.md", "docs"]))
@@ -140,7 +140,7 @@ def wheels(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """All wheels together in a clean environment: what only the packages together can show."""
     install_wheels(session, *PROJECTS)
-    install(session, *group("test"))
+    install(session, *group("test"), *group("interop"))
     pytest(session, *(session.posargs or ["integration_tests"]))
 
 
