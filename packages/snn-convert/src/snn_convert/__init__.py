@@ -19,6 +19,7 @@ from snn_convert.observers import (
 from snn_convert.recipes import RECIPES, Recipe
 from snn_convert.spiking_model import SpikingModel
 from snn_convert.support import SupportReport, UnsupportedOp, UnsupportedOpsError, check
+from snn_convert.verification import LayerError, Verification, verify
 
 __all__ = [
     "RECIPES",
@@ -27,6 +28,7 @@ __all__ = [
     "EMAObserver",
     "GradedIFNode",
     "GradedNeurons",
+    "LayerError",
     "MSEObserver",
     "MaxObserver",
     "NIRError",
@@ -40,9 +42,11 @@ __all__ = [
     "SupportReport",
     "UnsupportedOp",
     "UnsupportedOpsError",
+    "Verification",
     "__version__",
     "check",
     "convert",
     "from_nir",
     "to_nir",
+    "verify",
 ]

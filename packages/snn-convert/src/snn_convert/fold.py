@@ -37,7 +37,8 @@ def fold_batch_norm(network: fx.GraphModule) -> int:
 def _fold(network: fx.GraphModule, layer: fx.Node, norm: fx.Node) -> None:
     gamma, beta, mean, var = (_value(network, a) for a in norm.args[1:5])
     eps = next(a for a in reversed(norm.args) if isinstance(a, float))  # the last float of every form
-    assert mean is not None and var is not None
+    assert mean is not None
+    assert var is not None
     scale = (var + eps).rsqrt() * (1.0 if gamma is None else gamma)
     weight = _value(network, layer.args[1])
     assert weight is not None
@@ -45,6 +46,7 @@ def _fold(network: fx.GraphModule, layer: fx.Node, norm: fx.Node) -> None:
     shift = (0.0 if bias is None else bias) * scale - mean * scale + (0.0 if beta is None else beta)
     if op_name(layer) in _TRANSPOSED:
         groups = layer.args[6] if len(layer.args) > 6 else 1
+        assert isinstance(groups, int)
         inputs, outputs = weight.shape[:2]
         factor = scale.view(groups, 1, outputs).expand(groups, inputs // groups, outputs).reshape(inputs, outputs)
         weight = weight * factor.view(inputs, outputs, *([1] * (weight.dim() - 2)))

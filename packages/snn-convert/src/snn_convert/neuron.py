@@ -79,7 +79,7 @@ class BurstNeurons:
 
 
 class ConvertedNeuron(nn.Module):
-    """An activation as spiking neurons: ``y[t] = theta s[t]``, where ``s`` are the spikes of ``(x[t] + offset) / theta``.
+    """An activation as spiking neurons: ``y[t] = theta s[t]``, with ``s`` the spikes of ``(x[t] + offset) / theta``.
 
     Over T steps ``mean_t y[t]`` approaches the clipped ReLU of ``mean_t x[t] + offset``. Takes and returns time folded
     into the batch, ``[T N, ...]``.
@@ -125,6 +125,9 @@ class CumulativeMaximum(MemoryModule):
     Args:
         maximum: the pooling, a function of ``[N, ...]``.
     """
+
+    total: Tensor
+    last: Tensor
 
     def __init__(self, maximum: nn.Module) -> None:
         super().__init__(step_mode="m")

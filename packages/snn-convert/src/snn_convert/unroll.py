@@ -23,8 +23,8 @@ def repeats(size: int, steps: int) -> int:
 def unroll(network: fx.GraphModule, neurons: Mapping[str, nn.Module]) -> fx.GraphModule:
     """Return the module ``(x [N, ...], steps) -> [steps N, ...]`` that runs the spiking twin of ``network``.
 
-    What does not depend on a spike, such as the first convolution of a constant input, is computed once and not at every
-    step; all else has time folded into the batch.
+    What does not depend on a spike, such as the first convolution of a constant input, is computed once and not at
+    every step; all else has time folded into the batch.
 
     Args:
         network: the captured network, all of whose operations are supported.
@@ -81,7 +81,7 @@ class _Unroll:
         return fx.GraphModule(self.root, self.graph)
 
     def _result(self, node: fx.Node) -> fx.Node:
-        results = [n for n in node.all_input_nodes]
+        results = list(node.all_input_nodes)
         if len(results) != 1:
             raise ValueError(f"the model must return one tensor, it returns {len(results)}")
         return results[0]
@@ -118,10 +118,10 @@ class _Unroll:
                 self.moving[node] = self.graph.call_function(operator.getitem, (self.moving[parent], node.args[1]))
         elif spiking:
             args = fx.map_arg((node.args, node.kwargs), self._at_every_step_or_constant)
-            self.moving[node] = self.graph.call_function(node.target, args[0], args[1])  # type: ignore[index, arg-type]
+            self.moving[node] = self.graph.call_function(node.target, args[0], args[1])  # type: ignore[arg-type]
         else:
             args = fx.map_arg((node.args, node.kwargs), lambda n: self.still[n])
-            self.still[node] = self.graph.call_function(node.target, args[0], args[1])  # type: ignore[index, arg-type]
+            self.still[node] = self.graph.call_function(node.target, args[0], args[1])  # type: ignore[arg-type]
 
     def _at_every_step_or_constant(self, node: fx.Node) -> Any:
         return self.moving[node] if node in self.moving else self._at_every_step(node)
@@ -130,20 +130,21 @@ class _Unroll:
         """Sizes, and tensors made of them: once for the batch and once for the batch with time folded into it."""
         if op_name(node) in ("sym_size", "size") and node.args[0] in self.data:
             source, dim = node.args[0], node.args[1]
+            target: Any = node.target
             assert isinstance(source, fx.Node)
             if source in self.still:
-                size = self.graph.call_function(node.target, (self.still[source], dim))  # type: ignore[arg-type]
+                size = self.graph.call_function(target, (self.still[source], dim))
                 self.still[node] = size
                 self.moving[node] = self.graph.call_function(repeats, (size, self.steps)) if dim == 0 else size
             else:
                 self.moving[node] = self.still[node] = self.graph.call_function(
-                    node.target,
-                    (self.moving[source], dim),  # type: ignore[arg-type]
+                    target,
+                    (self.moving[source], dim),
                 )
             return
         for values in (self.still, self.moving):
-            args = fx.map_arg((node.args, node.kwargs), lambda n, v=values: v[n])
-            values[node] = self.graph.call_function(node.target, args[0], args[1])  # type: ignore[index, arg-type]
+            args = fx.map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = self.graph.call_function(node.target, args[0], args[1])  # type: ignore[arg-type]
 
     def _maximum(self, node: fx.Node) -> None:
         source = node.args[0]
