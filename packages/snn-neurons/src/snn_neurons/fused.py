@@ -39,7 +39,8 @@ class _Fused(torch.autograd.Function):
         x, *tensors = ctx.saved_tensors[: 1 + ctx.count]
         n_s, n_o = len(spec.program.states), spec.program.n_outputs
         if torch.is_grad_enabled():
-            return (None, None, *_differentiable(*ctx.node, spec, x, tensors, grads))
+            node, affine = ctx.node
+            return (None, None, *_differentiable(node, affine, spec, x, tensors, grads))
         g = launch_backward(
             spec,
             x,

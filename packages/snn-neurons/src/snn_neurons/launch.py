@@ -43,7 +43,8 @@ def backend_module(name: str) -> ModuleType:
     return {"torch": torch_backend, "native": native_backend}[name]
 
 
-def _flat_params(spec: Spec, layout: Layout, tensors: Sequence[Tensor]) -> list[Param]:
+def flat_params(spec: Spec, layout: Layout, tensors: Sequence[Tensor]) -> list[Param]:
+    """All parameters as kernels take them: numbers, and the given tensors over flat neurons."""
     given = iter(tensors)
     return [layout.param(next(given), spec.memory_dtype) if s is None else s for s in spec.scalars]
 
@@ -76,7 +77,7 @@ def launch_forward(spec: Spec, x: Tensor, states: Sequence[Tensor], params: Sequ
             last.copy_(value)
     else:
         poison([*outs, *lasts, *saved])
-        values = _flat_params(spec, layout, params)
+        values = flat_params(spec, layout, params)
         backend.forward(program, flat, first, values, outs, lasts, _rows(saved, M) if count else None, every)
     return Result([layout.restore_sequence(o) for o in outs], [layout.restore_step(v) for v in lasts], saved)
 
@@ -123,7 +124,7 @@ def launch_backward(
     else:
         poison([*([g_x] if g_x is not None else []), *g_states])
         first = [layout.flatten_step(s.detach().to(spec.memory_dtype)) for s in states]
-        values = _flat_params(spec, layout, params)
+        values = flat_params(spec, layout, params)
         every = spec.every or backend.checkpoint_every(spec.program, flat)
         grads = backend.backward(
             spec.program, flat, first, values, _rows(saved, M), every, g_out, g_last, g_x, g_states, want

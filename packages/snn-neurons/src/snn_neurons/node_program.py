@@ -51,7 +51,7 @@ def _trace(node: "StepNode", affine: bool) -> Program:
         if affine:
             x = x * given["input_scale"] + given["input_shift"]
         p = params_type(*[given.get(n) for n in node.param_names])
-        out, new = node.step(x, state_type(*states), p)
+        out, new = node.pointwise_step(x, state_type(*states), p)
         outs = as_outputs(out)
         return (*outs, new.v) if store else outs, tuple(new)
 

@@ -111,6 +111,10 @@ class StepNode(MemoryModule):
         """
         raise NotImplementedError(f"{type(self).__name__} must define step(x, state, p) -> (output, new_state)")
 
+    def pointwise_step(self, x: Tensor, state: Any, p: Any) -> tuple[Any, Any]:
+        """The part of `step` that kernels compute: all of it, unless a subclass does the rest between steps."""
+        return self.step(x, state, p)
+
     # -- settings ----------------------------------------------------------------------------------------------------
     @property
     def backend(self) -> str:
@@ -154,7 +158,8 @@ class StepNode(MemoryModule):
     def _affine_forward(self, x: Tensor, scale: float | Tensor, shift: float | Tensor) -> Any:
         given = [v for v in (x, scale, shift) if isinstance(v, Tensor)]
         backend = "compiled" if torch.compiler.is_compiling() else choose_backend(self, x)
-        fused = backend != "reference" and x.dtype.is_floating_point and all(map(is_plain, given))
+        fused = backend != "reference" and x.dtype.is_floating_point and x.numel() > 0
+        fused = fused and all(map(is_plain, given))
         if not fused and not torch.compiler.is_compiling():
             dtype = x.dtype if x.dtype.is_floating_point else self.memory_dtype(x)
             return super().forward((x * scale + shift).to(dtype))
@@ -186,18 +191,22 @@ class StepNode(MemoryModule):
 
     def _run(self, x_seq: Tensor, backend: str, affine: Affine | None = None) -> tuple[Tensor, ...]:
         names = self.memory_names
-        state = [getattr(self, n) for n in names]
-        if backend == "compiled":
-            outs, last, v_seq = run_compiled(self, x_seq, state, affine)
-        elif backend == "reference":
-            outs, last, v_seq = run_reference(self, x_seq, state)
-        else:
-            outs, last, v_seq = run_fused(self, x_seq, state, backend, affine)
+        outs, last, v_seq = self._sequence(x_seq, [getattr(self, n) for n in names], backend, affine)
         for name, value in zip(names, last, strict=True):
             setattr(self, name, value)
         if self.store_v_seq:
             self.v_seq = v_seq
         return outs
+
+    def _sequence(
+        self, x_seq: Tensor, state: list[Tensor], backend: str, affine: Affine | None
+    ) -> tuple[tuple[Tensor, ...], list[Tensor], Tensor | None]:
+        """Outputs, last memories and stored ``v`` of a sequence."""
+        if backend == "compiled":
+            return run_compiled(self, x_seq, state, affine)
+        if backend == "reference":
+            return run_reference(self, x_seq, state)
+        return run_fused(self, x_seq, state, backend, affine)
 
     def _out_dtype(self, x: Tensor) -> torch.dtype:
         return self.spike_dtype or (x.dtype if x.dtype.is_floating_point else self.memory_dtype(x))

@@ -48,6 +48,8 @@ class BatchNormNode(nn.Module):
             value per channel.
     """
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
@@ -103,7 +105,7 @@ class BatchNormNode(nn.Module):
         if torch.compiler.is_compiling():  # the compiler fuses these by itself
             var, mean = torch.var_mean(x.to(dtype), dims, correction=0)
         else:
-            x, mean, var = _Statistics.apply(x, dims, dtype)  # type: ignore[no-untyped-call]
+            x, mean, var = _Statistics.apply(x, dims, dtype)
         if self.training:
             self._track(mean.detach(), var.detach(), count)
         return x, mean, var

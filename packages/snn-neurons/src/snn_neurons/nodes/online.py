@@ -14,8 +14,8 @@ from snn_neurons.nodes.lif import LIFNode
 class _OnlineLIFNode(LIFNode):
     """LIF that gives its memories away without a graph: fused calls would tie them to the inputs."""
 
-    def forward(self, x: Tensor) -> Any:
-        out = super().forward(x)
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Any:
+        out = super().forward(x, scale, shift)
         self.detach()
         return out
 

@@ -6,14 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snn_neurons.fused import Affine
 from snn_neurons.nodes.lif import LIFNode
+from snn_neurons.recurrent import run_recurrent
+from snn_neurons.reference import run_reference
+from snn_neurons.sharded import is_plain
 
 
 class RecurrentLIFNode(LIFNode):
     """Leaky integrate-and-fire with a dense recurrent weight.
 
-    The LIF step with the input ``x[t] + W s[t-1]``, where ``s[-1] = 0``. It mixes neurons, so it runs as the plain
-    loop and not in the pointwise kernels.
+    The LIF step with the input ``x[t] + W s[t-1]``, where ``s[-1] = 0``. A sequence is one call that keeps only
+    what the neurons heard: a matmul and a kernel per step (``"native"``, ``"triton"``); elsewhere the plain loop.
 
     Args:
         features: number of neurons, the last dim of the input.
@@ -41,5 +45,18 @@ class RecurrentLIFNode(LIFNode):
 
     def step(self, x: Tensor, state: Any, p: Any) -> tuple[Any, Any]:
         heard = x + nn.functional.linear(state.s, self.weight.to(state.s.dtype))
-        s, new = super().step(heard, state, p)
+        return self.pointwise_step(heard, state, p)
+
+    def pointwise_step(self, x: Tensor, state: Any, p: Any) -> tuple[Any, Any]:
+        s, new = super().step(x, state, p)
         return s, new._replace(s=s)
+
+    def _sequence(
+        self, x_seq: Tensor, state: list[Tensor], backend: str, affine: Affine | None
+    ) -> tuple[tuple[Tensor, ...], list[Tensor], Tensor | None]:
+        if affine is not None:
+            x_seq = x_seq * affine[0] + affine[1]
+        plain = all(map(is_plain, (x_seq, self.weight, *state)))
+        if backend in ("native", "triton") and plain and x_seq.numel():
+            return run_recurrent(self, self.weight, x_seq, state, backend)
+        return run_reference(self, x_seq, state)
