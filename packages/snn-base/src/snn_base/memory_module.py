@@ -1,12 +1,15 @@
 """The core of every stateful layer: a module whose memories live from one time step to the next."""
 
+import keyword
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from snn_base.errors import MemoryDeviceError, MemoryDtypeError, MemoryShapeError, MemoryStateError
+from snn_base.outputs import stack_steps
 from snn_base.scan import scan_steps
 from snn_base.step_module import StepMode, StepModule
 
@@ -63,25 +66,31 @@ class MemoryModule(StepModule):
         Raises:
             ValueError: the name is not an identifier or is taken.
             TypeError: the value is of none of these kinds.
+            RuntimeError: ``super().__init__()`` was not called first.
         """
         owner = type(self).__name__
-        if not name.isidentifier():
+        if "_memory_defaults" not in self.__dict__:
+            raise RuntimeError(f"{owner}.register_memory: call super().__init__() before registering {name!r}")
+        if not (isinstance(name, str) and name.isidentifier()) or keyword.iskeyword(name):
             raise ValueError(f"{owner}.register_memory: name must be an identifier, got {name!r}")
         if hasattr(self, name):
             raise ValueError(f"{owner}.register_memory: {name!r} is already an attribute; choose another name")
-        if type(value) is int:
-            value = float(value)
-        if not (isinstance(value, float | Tensor | None) or callable(value)):
-            raise TypeError(  # for callers without type checking
-                f"{owner}.register_memory: value of {name!r} must be a float, a tensor, a callable or None, "
-                f"got {type(value).__name__}"
-            )
-        if isinstance(value, Tensor):
-            value = value.detach().clone()
-        self._memory_defaults[name] = value
+        self._memory_defaults[name] = self._valid_default("register_memory", name, value)
         if persistent:
             self._persistent_memories.add(name)
-        self._memory_values[name] = _initial(value)
+        self._memory_values[name] = _initial(self._memory_defaults[name])
+
+    def _valid_default(self, method: str, name: str, value: Any) -> MemoryDefault:
+        if type(value) is int:
+            return float(value)
+        if isinstance(value, Tensor):
+            return value.detach().clone()
+        if not (isinstance(value, float | None) or callable(value)):
+            raise TypeError(
+                f"{type(self).__name__}.{method}: value of {name!r} must be a float, a tensor, a callable or None, "
+                f"got {type(value).__name__}"
+            )
+        return value  # type: ignore[no-any-return]
 
     # Values live in a dict and not in __dict__: while compiling, an attribute assigned before and after a scan would
     # keep the earlier value.
@@ -108,15 +117,19 @@ class MemoryModule(StepModule):
         """The memories as they are now, by name."""
         return dict(self._memory_values)
 
-    def set_initial_memory(self, name: str, value: float | Tensor) -> None:
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._memory_values]
+
+    def set_initial_memory(self, name: str, value: MemoryDefault) -> None:
         """Change the value that a registered memory has after every reset, and reset it to that value.
 
         Raises:
             KeyError: there is no memory of that name.
+            TypeError: the value is none that `register_memory` takes.
         """
         if name not in self._memory_defaults:
             raise KeyError(f"{type(self).__name__} has no memory {name!r}; it has {list(self._memory_defaults)}")
-        self._memory_defaults[name] = value.detach().clone() if isinstance(value, Tensor) else float(value)
+        self._memory_defaults[name] = self._valid_default("set_initial_memory", name, value)
         self._memory_values[name] = _initial(self._memory_defaults[name])
 
     def set_memories(self, values: Mapping[str, MemoryValue]) -> None:
@@ -137,27 +150,38 @@ class MemoryModule(StepModule):
             mask: boolean ``[N]``; only samples where it is true are reset. Memories must have the batch as first dim.
 
         Raises:
-            TypeError: the mask is not boolean.
-            ValueError: the mask does not have one entry per sample.
+            TypeError: the mask is not a boolean tensor.
+            ValueError: the mask does not have one entry per sample; no memory has changed then.
         """
         if mask is None:
             for name, default in self._memory_defaults.items():
                 setattr(self, name, _initial(default))
             self._checked_shape = None
             return
-        if mask.dtype != torch.bool:
-            raise TypeError(f"{type(self).__name__}.reset: mask must be a boolean tensor, got {mask.dtype}")
-        for name, default in self._memory_defaults.items():
+        self.check_mask(mask)
+        for name in self._memory_defaults:
             value = getattr(self, name)
-            if not isinstance(value, Tensor) or value is default:
+            if self._is_running(name, value):
+                rows = mask.to(value.device).view(-1, *([1] * (value.dim() - 1)))
+                setattr(self, name, torch.where(rows, self._fresh_like(name, value), value))
+
+    def check_mask(self, mask: Tensor) -> None:
+        """Raise what `reset` would raise for ``mask``, and change nothing."""
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+            got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+            raise TypeError(f"{type(self).__name__}.reset: mask must be a boolean tensor, got {got}")
+        for name in self._memory_defaults:
+            value = getattr(self, name)
+            if not self._is_running(name, value):
                 continue
             if mask.dim() != 1 or value.dim() < 1 or mask.shape[0] != value.shape[0]:
                 raise ValueError(
                     f"{type(self).__name__}.reset: mask of shape {tuple(mask.shape)} does not fit memory {name!r} of "
                     f"shape {tuple(value.shape)}; it must be [N] with N the batch size of the memory"
                 )
-            rows = mask.to(value.device).view(-1, *([1] * (value.dim() - 1)))
-            setattr(self, name, torch.where(rows, self._fresh_like(name, value), value))
+
+    def _is_running(self, name: str, value: MemoryValue) -> bool:
+        return isinstance(value, Tensor) and value is not self._memory_defaults[name]
 
     def detach(self) -> None:
         """Cut the memories from the graph of the past; outputs already returned keep theirs."""
@@ -179,26 +203,38 @@ class MemoryModule(StepModule):
 
     # -- forward -----------------------------------------------------------------------------------------------------
     def forward(self, x: Tensor) -> Tensor:
+        if self._step_mode == "m" and x.dim() > 0 and x.shape[0] == 0:
+            # No step, no trace: not even the shape of this input, so that fresh memories fit any that follows.
+            kept = self._held()
+            self.prepare_memories(x)
+            y = super().forward(x)
+            _give_back(kept)
+            return y
         self.prepare_memories(x)
         return super().forward(x)
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
-        """Repeat `single_step_forward` over the first dim of ``x_seq``; no steps give an empty sequence."""
+        """Repeat `single_step_forward` over the first dim of ``x_seq``; no steps give an empty sequence.
+
+        Where a step returns a tuple, list or dict of tensors, so does the sequence.
+        """
         if x_seq.shape[0] == 0:
             return self._empty_sequence(x_seq)
         if torch.compiler.is_compiling():
             return scan_steps(self, x_seq)
-        return torch.stack([self.single_step_forward(x) for x in x_seq.unbind(0)])
+        y_seq: Tensor = stack_steps([self.single_step_forward(x) for x in x_seq.unbind(0)])
+        return y_seq
 
     def _empty_sequence(self, x_seq: Tensor) -> Tensor:
         # One dry step tells the shape of an output; the concatenation keeps the result in the graph of x_seq.
-        kept = [(m, m.memories) for m in self.modules() if isinstance(m, MemoryModule)]
+        kept = self._held()
         dry = torch.cat([x_seq, x_seq.new_zeros(1, *x_seq.shape[1:])])[0]
-        y = self.single_step_forward(dry).unsqueeze(0)[:0]
-        for module, memories in kept:
-            for name, value in memories.items():
-                setattr(module, name, value)
+        y: Tensor = tree_map(lambda one: one.unsqueeze(0)[:0], self.single_step_forward(dry))
+        _give_back(kept)
         return y
+
+    def _held(self) -> "list[tuple[MemoryModule, dict[str, MemoryValue], tuple[int, ...] | None]]":
+        return [(m, m.memories, m._checked_shape) for m in self.modules() if isinstance(m, MemoryModule)]
 
     def prepare_memories(self, x: Tensor) -> None:
         """Shape fresh memories for the input ``x`` and check kept ones against it; `forward` calls this.
@@ -206,6 +242,7 @@ class MemoryModule(StepModule):
         Raises:
             MemoryShapeError, MemoryDtypeError, MemoryDeviceError: a kept memory does not fit ``x``.
             MemoryStateError: called inside a backward pass, where a recomputation would start from the wrong memory.
+            TypeError: the callable of a lazily shaped memory returned no tensor.
         """
         if not self._memory_defaults:
             return
@@ -222,7 +259,7 @@ class MemoryModule(StepModule):
             value = getattr(self, name)
             if value is None:
                 if default is not None and not isinstance(default, float | Tensor):
-                    setattr(self, name, default(x))
+                    setattr(self, name, self._made(name, default(x)))
             elif not isinstance(value, Tensor):
                 # full_like also follows the layout of x and, for a sharded tensor, its placement.
                 fresh = torch.full_like(x, value, dtype=self.memory_dtype(x), requires_grad=False)
@@ -233,6 +270,14 @@ class MemoryModule(StepModule):
                 self._check(name, value, default, x, compiling)
         if not compiling:
             self._checked_shape = tuple(x.shape)
+
+    def _made(self, name: str, value: Any) -> Tensor:
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"{type(self).__name__}.{name}: the callable it was registered with must return a tensor, "
+                f"got {type(value).__name__}"
+            )
+        return value
 
     def _expanded(self, name: str, value: Tensor, x: Tensor) -> Tensor:
         try:
@@ -315,15 +360,20 @@ class MemoryModule(StepModule):
 
     def _stored_memories(self) -> Iterator[str]:
         for name in self._memory_defaults:
-            value = getattr(self, name)
-            fresh = value is self._memory_defaults[name]
-            if name in self._persistent_memories and isinstance(value, Tensor) and not fresh:
+            if name in self._persistent_memories and self._is_running(name, getattr(self, name)):
                 yield name
 
     def _device(self, otherwise: torch.device) -> torch.device:
         for tensor in (*self.parameters(), *self.buffers()):
             return tensor.device
         return otherwise
+
+
+def _give_back(kept: list[tuple[MemoryModule, dict[str, MemoryValue], tuple[int, ...] | None]]) -> None:
+    for module, memories, shape in kept:
+        for name, value in memories.items():
+            setattr(module, name, value)
+        module._checked_shape = shape
 
 
 def _initial(default: MemoryDefault) -> MemoryValue:

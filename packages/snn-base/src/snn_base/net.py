@@ -1,6 +1,6 @@
 """What is done to all memories of a net at once: reset, detach, modes, naming."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,9 +24,13 @@ def reset_net(net: nn.Module, mask: Tensor | None = None) -> None:
         mask: boolean ``[N]``; only samples where it is true are reset (ragged sequences, reinforcement learning).
 
     Raises:
-        TypeError, ValueError: see `MemoryModule.reset`.
+        TypeError, ValueError: see `MemoryModule.reset`; no memory of the net has changed then.
     """
-    for _, module in memory_modules(net):
+    modules = [module for _, module in memory_modules(net)]
+    if mask is not None:
+        for module in modules:
+            module.check_mask(mask)
+    for module in modules:
         module.reset(mask)
 
 
@@ -56,11 +60,18 @@ def set_backend(net: nn.Module, backend: str, of: type[nn.Module] = MemoryModule
     """Set ``backend`` on every module of ``net`` that has one and is an instance of ``of``.
 
     Raises:
-        ValueError: a module does not know the backend.
+        ValueError: a module does not know the backend; no module has changed then.
     """
-    for _, module in net.named_modules():
+    changed: list[tuple[Any, str]] = []
+    for module in net.modules():
         if isinstance(module, of) and hasattr(module, "backend"):
-            module.backend = backend  # type: ignore[assignment]
+            changed.append((module, module.backend))  # type: ignore[arg-type]
+            try:
+                module.backend = backend  # type: ignore[assignment]
+            except ValueError:
+                for earlier, before in changed[:-1]:
+                    earlier.backend = before
+                raise
 
 
 def named_memories(net: nn.Module) -> Iterator[tuple[str, MemoryValue]]:
@@ -86,8 +97,13 @@ def load_memory_state(net: nn.Module, state: MemoryState) -> None:
 
     Raises:
         KeyError: ``state`` names a module or memory that ``net`` does not have, or lacks one; nothing is loaded then.
-        TypeError: a value is neither a tensor, a float nor ``None``.
+        TypeError: ``state`` is no nested dict, or a value is neither a tensor, a float nor ``None``.
     """
+    if not (isinstance(state, Mapping) and all(isinstance(memories, Mapping) for memories in state.values())):
+        raise TypeError(
+            "load_memory_state: state must be {module name: {memory name: value}} as memory_state returns it, "
+            f"got {state!r:.200}"
+        )
     modules = dict(memory_modules(net))
     expected = {(prefix, name) for prefix, module in modules.items() for name in module.memory_names}
     given = {(prefix, name) for prefix, memories in state.items() for name in memories}

@@ -1,7 +1,7 @@
 """Recording memories and outputs of chosen modules over time."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +17,10 @@ class Recorder:
 
     Patterns are shell-style and match ``"<module name>"`` for outputs and ``"<module name>.<memory>"`` for memories.
     In step mode ``"s"`` each call adds one step; in ``"m"`` a call adds its T steps of outputs, and of a memory the
-    value after the last step (a neuron with ``store_v_seq=True`` offers every step as ``v_seq``).
+    value after the last step (a neuron with ``store_v_seq=True`` offers every step as ``v_seq``). A module without a
+    step mode adds one entry per call. Outputs of a tuple or list are recorded as ``"<module name>[0]"`` and so on; a
+    module that the net holds under several names is recorded under the first that matches. What an activation
+    checkpoint runs again in the backward pass is not recorded again.
 
     Args:
         net: the net to watch.
@@ -27,6 +30,7 @@ class Recorder:
 
     Raises:
         ValueError: a pattern matches nothing.
+        RuntimeError: the recorder is entered while it is recording.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(3, 2))
@@ -46,30 +50,38 @@ class Recorder:
     ) -> None:
         self._device = device
         self._records: dict[str, list[Tensor]] = {}
-        self._watched: list[tuple[str, nn.Module, bool, list[str]]] = []
         self._handles: list[RemovableHandle] = []
-        wanted = {"outputs": _patterns(outputs), "memories": _patterns(memories)}
+        self._net = net
+        self._wanted = {"outputs": _patterns(outputs), "memories": _patterns(memories)}
+        self._watched()  # a pattern that matches nothing shows here and not later
+
+    def _watched(self) -> list[tuple[nn.Module, str | None, dict[str, str]]]:
+        """Each module to watch, the name of its output if wanted, and the full names of its memories wanted."""
+        outputs: dict[nn.Module, str] = {}
+        memories: dict[nn.Module, dict[str, str]] = {}
         matched: set[tuple[str, str]] = set()
-        for name, module in net.named_modules():
-            output = _matching(name, wanted["outputs"])
-            matched |= {("outputs", pattern) for pattern in output}
-            kept = []
+        for name, module in self._net.named_modules(remove_duplicate=False):
+            found = _matching(name, self._wanted["outputs"])
+            matched |= {("outputs", pattern) for pattern in found}
+            if found:
+                outputs.setdefault(module, name)
             for memory in (*module.memory_names, *_sequences(module)) if isinstance(module, MemoryModule) else ():
                 full = f"{name}.{memory}" if name else memory
-                found = _matching(full, wanted["memories"])
+                found = _matching(full, self._wanted["memories"])
                 matched |= {("memories", pattern) for pattern in found}
                 if found:
-                    kept.append(memory)
-            if output or kept:
-                self._watched.append((name, module, bool(output), kept))
-        for kind, patterns in wanted.items():
+                    memories.setdefault(module, {}).setdefault(memory, full)
+        for kind, patterns in self._wanted.items():
             for pattern in patterns:
                 if (kind, pattern) not in matched:
-                    raise ValueError(f"Recorder: {kind}={pattern!r} matches nothing in {type(net).__name__}")
+                    raise ValueError(f"Recorder: {kind}={pattern!r} matches nothing in {type(self._net).__name__}")
+        return [(m, outputs.get(m), memories.get(m, {})) for m in {**outputs, **memories}]
 
     def __enter__(self) -> "Recorder":
-        for name, module, output, kept in self._watched:
-            self._handles.append(module.register_forward_hook(self._hook(name, output, kept)))
+        if self._handles:
+            raise RuntimeError("Recorder: it is recording already; make a second Recorder to nest them")
+        for module, output, kept in self._watched():
+            self._handles.append(module.register_forward_hook(self._hook(output, kept)))
         return self
 
     def __exit__(
@@ -79,16 +91,19 @@ class Recorder:
             handle.remove()
         self._handles.clear()
 
-    def _hook(self, name: str, output: bool, kept: list[str]) -> Any:
+    def _hook(self, output: str | None, kept: dict[str, str]) -> Any:
         def record(module: nn.Module, args: tuple[Any, ...], y: Any) -> None:
+            if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+                return
             multi = getattr(module, "step_mode", "s") == "m"
-            if output and isinstance(y, Tensor):
-                self._add(name, y if multi else y.unsqueeze(0))
-            for memory in kept:
+            if output is not None:
+                for name, part in _parts(output, y):
+                    self._add(name, part if multi else part.unsqueeze(0))
+            for memory, full in kept.items():
                 value = getattr(module, memory)
                 if isinstance(value, Tensor):
                     whole = multi and memory in _sequences(module)
-                    self._add(f"{name}.{memory}" if name else memory, value if whole else value.unsqueeze(0))
+                    self._add(full, value if whole else value.unsqueeze(0))
 
         return record
 
@@ -112,6 +127,14 @@ class Recorder:
     def clear(self) -> None:
         """Forget all records."""
         self._records.clear()
+
+
+def _parts(name: str, y: Any) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(y, Tensor):
+        yield name, y
+    elif isinstance(y, tuple | list):
+        for i, part in enumerate(y):
+            yield from _parts(f"{name}[{i}]", part)
 
 
 def _patterns(given: str | Sequence[str]) -> list[str]:

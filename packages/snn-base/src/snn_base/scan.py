@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 if TYPE_CHECKING:
     from snn_base.memory_module import MemoryModule
@@ -22,19 +23,21 @@ def scan_steps(module: "MemoryModule", x_seq: Tensor) -> Tensor:
 
     first = module.single_step_forward(x_seq[0])
     if x_seq.shape[0] == 1:
-        return first.unsqueeze(0)
+        alone: Tensor = tree_map(lambda one: one.unsqueeze(0), first)
+        return alone
 
     def body(carry: list[Tensor], x: Tensor) -> tuple[list[Tensor], Tensor]:
         view = _View(module)
         view._set(carry)
         y = type(module).single_step_forward(view, x)  # type: ignore[arg-type]
-        return [m.clone(memory_format=torch.contiguous_format) for m in view._get()], y.clone()
+        return [m.clone(memory_format=torch.contiguous_format) for m in view._get()], tree_map(torch.clone, y)
 
     view = _View(module)
     start = [m.clone(memory_format=torch.contiguous_format) for m in view._get()]
     last, rest = scan(body, start, x_seq[1:])
     _store(module, list(last))
-    return torch.cat([first.unsqueeze(0), rest])
+    y_seq: Tensor = tree_map(lambda a, b: torch.cat([a.unsqueeze(0), b]), first, rest)
+    return y_seq
 
 
 def _held(module: nn.Module) -> list[str]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from snn_base.functional import functional_call
 from snn_base.net import detach_net, memory_state, reset_net, set_step_mode
+from snn_base.outputs import join_chunks
 from snn_base.sequences import multi_step_forward
 from snn_base.step_module import StepModule
 
@@ -22,6 +23,8 @@ def assert_step_modes_agree(
     atol: float = 1e-6,
     gradients: bool = True,
     compiled: bool = False,
+    dynamic: bool | None = None,
+    backend: str | Callable[..., Any] = "inductor",
 ) -> None:
     """Assert that single steps, one pass, chunks, the functional form and, if asked, the compiled net agree.
 
@@ -30,11 +33,13 @@ def assert_step_modes_agree(
 
     Args:
         net: a net whose stateful modules all take both step modes and that draws no random numbers between resets.
-        x_seq: ``[T, N, ...]`` with ``T >= 1``.
+        x_seq: ``[T, N, ...]``. With ``T = 0`` all other ways must give the output of the first one's shape and leave
+            the memories as they were.
         chunks: sizes of the chunks into which the sequence is cut.
         rtol, atol: tolerances of the comparison with the single-step run.
         gradients: whether to compare gradients.
         compiled: whether to compare ``torch.compile(net, fullgraph=True)`` too.
+        dynamic, backend: of ``torch.compile``.
 
     Raises:
         AssertionError: two ways differ; the message names the way and the first value that differs.
@@ -42,6 +47,8 @@ def assert_step_modes_agree(
     first_mode = net.step_mode if isinstance(net, StepModule) else "m"
 
     def single() -> Tensor:
+        if leaf.shape[0] == 0:  # no step to take: the empty sequence is compared among the other ways
+            return net(leaf)  # type: ignore[no-any-return]
         set_step_mode(net, "s")
         try:
             return multi_step_forward(leaf, net)
@@ -49,7 +56,7 @@ def assert_step_modes_agree(
             set_step_mode(net, "m")
 
     def chunked(size: int) -> Callable[[], Tensor]:
-        return lambda: torch.cat([net(piece) for piece in leaf.split(size)])
+        return lambda: join_chunks([net(piece) for piece in leaf.split(size)])
 
     def functional() -> Tensor:
         outputs = []
@@ -62,7 +69,7 @@ def assert_step_modes_agree(
     ways: dict[str, Callable[[], Tensor]] = {"multi-step": lambda: net(leaf), "functional": functional}
     ways |= {f"chunks of {size}": chunked(size) for size in chunks}
     if compiled:
-        graph = torch.compile(net, fullgraph=True)
+        graph = torch.compile(net, fullgraph=True, dynamic=dynamic, backend=backend)
         ways["compiled"] = lambda: graph(leaf)
 
     leaf = x_seq.detach().clone().requires_grad_(gradients and x_seq.is_floating_point())
@@ -80,6 +87,11 @@ def assert_step_modes_agree(
 
     set_step_mode(net, "m")
     expected = outcome(single)
+    if leaf.shape[0] == 0:
+        reset_net(net)
+        fresh = [m.detach() for _, m in _tensors(net)]
+        if len(fresh) != len(expected[2]):
+            raise AssertionError("an empty sequence left a trace in the memories")
     for name, run in ways.items():
         actual = outcome(run)
         _close(actual[0], expected[0], f"{name}: output", rtol, atol)
