@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from snn_neurons.errors import BackendError, NotFusableError
+from snn_neurons.native_build import no_compiler
 from snn_neurons.sharded import is_plain, is_sharded
 
 if TYPE_CHECKING:
@@ -54,25 +55,40 @@ def choose_backend(node: "StepNode", x: Tensor, device: str | None = None) -> st
     Raises:
         BackendError: the backend asked for cannot run it.
     """
-    from snn_neurons.node_program import node_program
+    from snn_neurons.node_program import node_program, structure
 
     asked = node.backend
+    if _transformed() or (device is None and unusual(node, x)):
+        if asked in ("native", "triton"):
+            raise _refusal(node, asked, obstacle(node, x, asked, device))
+        return "reference"
+    key = (asked, structure(node), device or x.device.type, x.dtype, no_compiler())
+    known: str | None = node._programs.get(key)
+    if known is not None:
+        return known
     if asked in ("native", "triton"):
         error = obstacle(node, x, asked, device)
         if error is not None:
-            raise type(error)(f"{type(node).__name__} cannot run with backend={asked!r}: {error}") from error
-        return asked
-    if _transformed() or (device is None and unusual(node, x)):
-        return "reference"
-    try:
-        node_program(node)
-    except NotFusableError:
-        return "reference"
-    if asked == "auto":
-        backend = "native" if (device or x.device.type) == "cpu" else "triton"
-        if obstacle(node, x, backend, device) is None:
-            return backend
-    return "torch"
+            raise _refusal(node, asked, error)
+        chosen = asked
+    else:
+        chosen = "torch"
+        try:
+            node_program(node)
+            if asked == "auto":
+                backend = "native" if (device or x.device.type) == "cpu" else "triton"
+                chosen = backend if obstacle(node, x, backend, device) is None else "torch"
+        except NotFusableError:
+            chosen = "reference"
+    node._programs[key] = chosen
+    return chosen
+
+
+def _refusal(node: "StepNode", asked: str, error: Exception | None) -> Exception:
+    refusal = type(error) if isinstance(error, BackendError) else BackendError
+    found = refusal(f"{type(node).__name__} cannot run with backend={asked!r}: {error}")
+    found.__cause__ = error
+    return found
 
 
 def unusual(node: "StepNode", x: Tensor) -> str | None:
