@@ -74,9 +74,11 @@ AGREE = [
     ("snntorch", "lif"),
     ("snntorch", "lif_whole_input"),
     ("snntorch", "cuba"),
+    ("snntorch", "conv"),
     ("norse", "lif"),
     ("norse", "if"),
     ("norse", "cuba"),
+    ("norse", "conv"),
     ("sinabs", "if_soft"),
 ]
 DISAGREE = [
@@ -88,15 +90,21 @@ DISAGREE = [
 
 def sent(peer: str, kind: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(FEATURES, 8), NEURONS[kind](), nn.Linear(8, 5), NEURONS[kind]())
+    shape: tuple[int, ...] = (FEATURES,)
+    if kind == "conv":
+        shape = (2, 3, 1)
+        net = nn.Sequential(nn.Conv2d(2, 4, 2, stride=(1, 2), padding=1), LIFNode(2.5, v_threshold=0.1))
+    else:
+        net = nn.Sequential(nn.Linear(FEATURES, 8), NEURONS[kind](), nn.Linear(8, 5), NEURONS[kind]())
     if peer == "sinabs":  # several spikes a step and a lower bound of the membrane have no place in a graph
         with torch.no_grad():
             for p in net.parameters():
                 p.copy_(p.abs() / p.shape[1] if p.dim() == 2 else 0 * p)
     else:
         scaled(net, 2.0)
-    x_seq = input_of(folder, positive=peer == "sinabs")
-    nir.write(folder / "net.nir", to_nir(net, (FEATURES,), extensions=kind == "if_soft"))
+    x_seq = input_of(folder, positive=peer == "sinabs").unflatten(2, shape)
+    np.save(folder / "x.npy", x_seq.numpy())
+    nir.write(folder / "net.nir", to_nir(net, shape, extensions=kind == "if_soft"))
     ours = run(net, x_seq)
     return ours, ask(peer, "read", kind, folder)
 
@@ -119,6 +127,7 @@ WRITTEN = {
     ("snntorch", "lif"): {"dt": 1e-4},
     ("snntorch", "lif_subtract"): {"dt": 1e-4, "soft_reset": True},
     ("snntorch", "cuba"): {"dt": 1e-4},
+    ("snntorch", "recurrent"): {"dt": 1e-4},
     ("norse", "if"): {"dt": 1e-3},
     ("norse", "lif"): {"dt": 1e-6},  # Norse writes dt * tau where NIR has tau
     ("sinabs", "if"): {"dt": 1e-3, "soft_reset": True},

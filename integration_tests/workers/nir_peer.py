@@ -85,7 +85,7 @@ def positive(net: nn.Module) -> nn.Module:
     with torch.no_grad():
         for p in net.parameters():
             if p.dim() == 2:
-                p.copy_(p.abs() / p.abs().sum(1, keepdim=True))
+                p.copy_(0.93 * p.abs() / p.abs().sum(1, keepdim=True))  # not 1: no ties
             elif p.dim() == 1:
                 p.zero_()
     return net
@@ -101,6 +101,18 @@ def write(kind: str, path: Path, x: Any) -> Any:
         if kind.startswith("lif"):
             neurons = [
                 snntorch.Leaky(beta=torch.full((n,), 0.7), threshold=torch.ones(n), reset_delay=False, **options)
+                for n in (8, 5)
+            ]
+        elif kind == "recurrent":
+            neurons = [
+                snntorch.RLeaky(
+                    beta=torch.full((n,), 0.7),
+                    threshold=torch.ones(n),
+                    reset_delay=False,
+                    all_to_all=True,
+                    linear_features=n,
+                    **options,
+                )
                 for n in (8, 5)
             ]
         else:
@@ -119,7 +131,7 @@ def write(kind: str, path: Path, x: Any) -> Any:
             positive(net)
         graph = export_to_nir(net, x[0], ignore_dims=[0])
         for neuron in neurons:
-            neuron.reset_mem()
+            neuron.reset_mem()  # the example of the export has moved it
         y = run(net, x)
     elif peer == "norse":
         import norse.torch as norse
