@@ -275,7 +275,7 @@ class CubaLIFNode(StepNode):
             outs = outs[0]
         return cast(Tensor, outs.squeeze(0) if folded else outs)
 
-    def _run(self, x_seq: Tensor, backend: str) -> tuple[Tensor, ...]:
+    def _run(self, x_seq: Tensor, backend: str, affine: Any = None) -> tuple[Tensor, ...]:
         if self.wide or not (self.arithmetic == "chip" or self._settings().exact_division):
             # float64 memories, or slayer's true division by s_scale, are beyond the fused kernels.
             if self.backend not in ("auto", "torch"):
@@ -288,7 +288,7 @@ class CubaLIFNode(StepNode):
         keep, self.store_v_seq = self.store_v_seq, False
         self.emit_voltage = keep
         try:
-            return super()._run(x_seq, backend)
+            return super()._run(x_seq, backend, affine)
         finally:
             self.store_v_seq = keep
 
