@@ -236,3 +236,30 @@ def test_the_initial_value_of_a_memory_can_be_changed(leaky):
     assert net.v.tolist() == [[1.0, 2.0, 3.0]] * 4
     with pytest.raises(KeyError, match=r"Leaky has no memory 'u'; it has \['v'\]"):
         net.set_initial_memory("u", 0.0)
+
+
+def test_an_empty_sequence_leaves_a_fresh_net_fresh(all_kinds):
+    net = all_kinds()
+    net(torch.randn(0, 4, 3))
+    assert net.a == 0.5
+    assert net.c is None
+    assert net(torch.randn(2, 5, 3)).shape == (2, 5, 3)
+
+
+def test_registration_and_lazy_memories_explain_their_errors():
+    class Early(MemoryModule):
+        def __init__(self):
+            self.register_memory("v", 0.0)
+
+    with pytest.raises(RuntimeError, match=r"call super\(\).__init__\(\) before registering 'v'"):
+        Early()
+    for name in ("class", 3):
+        with pytest.raises(ValueError, match="must be an identifier"):
+            MemoryModule().register_memory(name, 0.0)
+    net = MemoryModule()
+    net.register_memory("q", lambda x: 3.0)
+    with pytest.raises(TypeError, match=r"MemoryModule.q: the callable .* must return a tensor, got float"):
+        net.prepare_memories(torch.zeros(2))
+    with pytest.raises(TypeError, match=r"set_initial_memory: value of 'q' must be .* got str"):
+        net.set_initial_memory("q", "x")
+    assert "q" in dir(net)

@@ -97,3 +97,32 @@ def test_reset_net_with_a_mask(leaky):
     for _, value in named_memories(net):
         assert torch.equal(value[1], torch.full((3,), 0.25))
         assert not torch.equal(value[0], torch.full((3,), 0.25))
+
+
+def test_a_mask_or_backend_refused_by_one_module_changes_none(leaky):
+    class Picky(MemoryModule):
+        backend = property(lambda self: "torch", lambda self, value: self.refuse(value))
+
+        def refuse(self, value):
+            raise ValueError(f"no backend {value!r}")
+
+    net = nn.Sequential(leaky(), leaky())
+    net[0](torch.randn(2, 4, 3))
+    net[1](torch.randn(2, 5, 3))
+    before = memory_state(net)
+    with pytest.raises(ValueError, match="mask of shape"):
+        reset_net(net, torch.ones(4, dtype=torch.bool))
+    assert all(net[i].v is before[str(i)]["v"] for i in range(2))
+    with pytest.raises(TypeError, match="mask must be a boolean tensor, got list"):
+        reset_net(net, [True])
+    net[0].backend = "auto"
+    net.append(Picky())
+    with pytest.raises(ValueError, match="no backend 'q'"):
+        set_backend(net, "q")
+    assert net[0].backend == "auto"
+
+
+@pytest.mark.parametrize("state", [3, {"0": None}, []])
+def test_a_state_that_is_no_nested_dict_is_refused(leaky, state):
+    with pytest.raises(TypeError, match="as memory_state returns it, got"):
+        load_memory_state(nn.Sequential(leaky()), state)

@@ -49,3 +49,17 @@ def test_rates_and_intervals(leaky):
     rates = firing_rates(net, torch.ones(2, 5, 3), outputs="0")
     assert set(rates) == {"0"}
     assert net[0].v is before
+
+
+def test_shared_replaced_and_re_entered(leaky):
+    net = nn.ModuleDict({"p": leaky()})
+    net["q"] = net["p"]
+    record = Recorder(net, outputs="q")
+    with record:
+        net["p"](torch.ones(2, 1, 3))
+        with pytest.raises(RuntimeError, match="recording already"):
+            record.__enter__()
+    net["q"] = leaky()
+    with record:
+        net["q"](torch.ones(2, 1, 3))
+    assert len(record["q"]) == 4

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from snn_base import chunked_forward, multi_step_forward, seq_to_ann_forward
+from snn_base import Recorder, checkpoint_sequence, chunked_forward, multi_step_forward, seq_to_ann_forward
 
 
 def test_fold_equals_the_loop_for_a_stateless_module():
@@ -38,3 +38,36 @@ def test_chunks_give_the_outputs_of_one_pass_and_truncated_gradients(leaky):
     assert gradient[3:6].abs().min() > 0
     with pytest.raises(ValueError, match="chunk must be an integer"):
         chunked_forward(net, x, 0)
+
+
+def test_memories_are_detached_where_the_loop_is_left_early(leaky):
+    net = leaky()
+    for _ in chunked_forward(net, torch.randn(7, 2, 3), 3):
+        break
+    assert not net.v.requires_grad
+
+
+def test_a_net_of_single_steps_is_refused(leaky):
+    for net in (leaky(step_mode="s"), nn.Sequential(nn.Linear(3, 3), leaky(step_mode="s"))):
+        for run in (chunked_forward, checkpoint_sequence):
+            with pytest.raises(ValueError, match=rf"{run.__name__}: {type(net).__name__} is in step_mode='s'"):
+                run(net, torch.ones(4, 2, 3), 2)
+
+
+def test_checkpoints_update_buffers_once(leaky):
+    net = nn.Sequential(leaky(), nn.BatchNorm1d(2))
+    x = torch.randn(6, 2, 3, requires_grad=True)
+    y = checkpoint_sequence(net, x, 3)
+    kept = {name: value.clone() for name, value in net.named_buffers()}
+    own = dict(net.named_buffers())
+    y.square().sum().backward()
+    for name, value in net.named_buffers():
+        assert value is own[name]
+        assert torch.equal(value, kept[name])
+
+
+def test_a_recorder_ignores_what_a_checkpoint_runs_again(leaky):
+    net = leaky()
+    with Recorder(net, outputs="") as record:
+        checkpoint_sequence(net, torch.randn(6, 2, 3, requires_grad=True), 2).sum().backward()
+    assert len(record[""]) == 6

@@ -26,9 +26,14 @@ def scan_steps(module: "MemoryModule", x_seq: Tensor) -> Tensor:
         alone: Tensor = tree_map(lambda one: one.unsqueeze(0), first)
         return alone
 
+    steps = x_seq.shape[0]
+
     def body(carry: list[Tensor], x: Tensor) -> tuple[list[Tensor], Tensor]:
         view = _View(module)
         view._set(carry)
+        # Inductor sizes the loop's output, T - 1 steps, from what the loop's body knows: so it must know T.
+        # The value is x; the other branch brings T into the backward body too.
+        x = torch.where(torch.zeros_like(x, dtype=torch.bool), x.sum(dtype=x.dtype).expand(steps)[0], x)
         y = type(module).single_step_forward(view, x)  # type: ignore[arg-type]
         return [m.clone(memory_format=torch.contiguous_format) for m in view._get()], tree_map(torch.clone, y)
 
