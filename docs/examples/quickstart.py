@@ -1,9 +1,9 @@
-"""Train a small convolutional spiking network on handwritten digits, and look at what it does.
+"""Spiking networks on handwritten digits, four ways: trained, converted, taught by STDP, and written for Loihi 2.
 
     python docs/examples/quickstart.py [--data mnist.npz] [--epochs 12] [--output quickstart_output]
 
-Prints accuracy, firing rates and time, and draws a spike raster, membrane potentials, a confusion matrix and the
-learning curve.
+Prints accuracy, firing rates and time, and writes figures, weights, a Loihi file that is checked to the bit, and
+``report.html``, one page that holds all of it.
 """
 
 import argparse
@@ -13,18 +13,23 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 import torch.nn.functional as F
 from digits import Digits, fail, load_digits
+from html_report import Section, html_report
 from torch import Tensor, nn
 
 from snn_base import Recorder, reset_net
 from snn_base.progress import progress
 from snn_layers import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d
 from snn_neurons import LIFNode
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def make_net(height: int, width: int, classes: int, channels: int = 24) -> nn.Sequential:
@@ -93,22 +98,20 @@ def record(net: nn.Sequential, x: Tensor, steps: int) -> tuple[dict[str, Tensor]
     return {"conv 1": recorder["2"], "conv 2": recorder["6"]}, recorder["6.v_seq"]
 
 
-def draw(folder: Path, spikes: dict[str, Tensor], v: Tensor, counts: Tensor, history: dict[str, list[float]]) -> None:
-    """Write the figures into ``folder``."""
+def draw(spikes: dict[str, Tensor], v: Tensor, counts: Tensor, history: dict[str, list[float]]) -> "dict[str, Figure]":
+    """The figures of the trained network, by name."""
     from snn_base import plot
 
     last = spikes["conv 2"]
     rate = last[:, 0].flatten(1).mean(0)
     telling = (rate - 0.2).abs().argsort()[:3].tolist()  # neurons that neither rest nor fire at every step
-    pictures = {
+    return {
         "spike_raster": plot.raster(last[:, 0, :8]),
         "membrane": plot.membrane(v[:, 0], last[:, 0], threshold=1.0, neurons=telling),
         "firing_rates": plot.rate_histogram({name: s.mean((0, 1)) for name, s in spikes.items()}),
         "confusion_matrix": plot.confusion_matrix(counts),
         "learning_curve": plot.learning_curve(history, ylabel="loss, error"),
     }
-    for name, figure in pictures.items():
-        figure.savefig(folder / f"{name}.png", dpi=150)
 
 
 def replace_folder(finished: Path, output: Path) -> None:
@@ -139,6 +142,8 @@ def main() -> None:
     except ImportError:
         fail("the figures need matplotlib: pip install snn-base[plot]")
     matplotlib.use("Agg")
+    import chapters
+
     data = load_digits(args.data)
     height, width = data.x_train.shape[-2:]
     if min(height, width) < 4:
@@ -159,18 +164,36 @@ def main() -> None:
         history = train(net, data, args.epochs, args.batch, args.steps, classes)
         accuracy, counts = evaluate(net, data.x_test, data.y_test, args.steps, classes)
         spikes, v = record(net, data.x_test[:256], max(args.steps, 32))
-        draw(scratch, spikes, v, counts, history)
         torch.save(net.state_dict(), scratch / "weights.pt")
-        seconds = time.perf_counter() - start
         lines = [f"test accuracy      {100 * accuracy:.2f} %"]
         lines += [f"firing rate {name}  {s.mean():.3f} spikes per step" for name, s in spikes.items()]
-        lines += [f"time               {seconds:.0f} s"]
+        short = min(args.epochs, 9)
+        trained = Section(
+            "Trained", "A convolutional network, by surrogate gradients.", lines, draw(spikes, v, counts, history)
+        )
+        text = "An ordinary ReLU network made spiking; the dashed line is its own accuracy."
+        converted = Section("Converted", text, *chapters.conversion(data, classes, short))
+        text = "Competing neurons with STDP; labels only name the neurons afterwards."
+        learned = Section("Learned locally", text, *chapters.local_learning(data, classes, short, args.seed))
+        text = (
+            "Integer weights and the chip's neuron; the file's integer simulation was compared with the trained module."
+        )
+        deployed = Section(
+            "Written for Loihi 2", text, *chapters.deployment(data, classes, short, scratch / "digits.net")
+        )
+        sections = [trained, converted, learned, deployed]
+        for section in sections:
+            for name, figure in section.figures.items():
+                figure.savefig(scratch / f"{name}.png", dpi=150)
+        lines = [line for section in sections for line in section.lines]
+        lines.append(f"time               {time.perf_counter() - start:.0f} s")
+        (scratch / "report.html").write_text(html_report("Spiking networks on handwritten digits", sections))
         (scratch / "report.txt").write_text("\n".join(lines) + "\n")
         replace_folder(scratch, args.output)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     print("\n".join(lines))
-    print(f"figures and weights in {args.output}/")
+    print(f"read {args.output / 'report.html'}; figures, weights and the Loihi file lie beside it")
 
 
 if __name__ == "__main__":
