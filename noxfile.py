@@ -183,7 +183,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def quickstart(session: nox.Session) -> None:
-    """The main job: train a small spiking network on handwritten digits; figures in quickstart_output/."""
+    """The main job: train, convert, learn locally and export on handwritten digits; quickstart_output/report.html."""
     install_editable(session, "examples", extras=False)
     session.run("python", "docs/examples/quickstart.py", *session.posargs)
 

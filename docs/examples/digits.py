@@ -60,7 +60,7 @@ def _sklearn_digits() -> Digits:
 
 def _read_npz(path: Path) -> list[np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             missing = [name for name in Digits._fields if name not in file]
             if missing:
                 raise KeyError(f"it has no array {', '.join(missing)}")
