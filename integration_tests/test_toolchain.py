@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -203,4 +204,4 @@ def test_tensor_parallel_layers_before_a_neuron():
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(worker)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(re.findall(r"rank \d equal", done.stdout)) == ["rank 0 equal", "rank 1 equal"], done.stderr[-3000:]

@@ -4,7 +4,6 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from snn_base import MemoryModule, functional_call, reset_net
-from snn_base.testing import assert_step_modes_agree
 
 
 class Composite(MemoryModule):
@@ -28,27 +27,49 @@ def net(request, leaky, all_kinds):
     return Composite(leaky(step_mode="s"), all_kinds(step_mode="s"))
 
 
-def test_one_graph_for_all_lengths_and_batches(net):
+LENGTHS_AND_BATCHES = [(4, 5), (8, 5), (5, 6), (7, 2), (9, 4)]
+
+
+def test_one_graph_for_all_lengths_and_batches_in_inference(net):
     counter = CompileCounterWithBackend("eager")
     compiled = torch.compile(net, fullgraph=True, dynamic=True, backend=counter)
-    frames = []
-    for steps, batch in [(4, 5), (8, 5), (5, 6), (7, 2), (9, 4)]:
+    with torch.no_grad():
+        for steps, batch in LENGTHS_AND_BATCHES:
+            x = torch.randn(steps, batch, 3)
+            reset_net(net)
+            torch.testing.assert_close(compiled(x), functional_call(net, None, x)[0])
+    assert counter.frame_count == 1
+
+
+def assert_gradients_agree(net, compiled):
+    for steps, batch in LENGTHS_AND_BATCHES[:3]:
         x = torch.randn(steps, batch, 3, requires_grad=True)
+        wanted = [x, *net.parameters()]
         reset_net(net)
         y = compiled(x)
-        grads = torch.autograd.grad(y.square().sum(), [x, *net.parameters()])
         expected, _ = functional_call(net, None, x)
         torch.testing.assert_close(y, expected)
-        for a, b in zip(grads, torch.autograd.grad(expected.square().sum(), [x, *net.parameters()]), strict=True):
+        grads = torch.autograd.grad(y.square().sum(), wanted)
+        for a, b in zip(grads, torch.autograd.grad(expected.square().sum(), wanted), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-        frames.append(counter.frame_count)
-    assert frames == [1] * 5
+
+
+def test_gradients_for_several_lengths(net):
+    assert_gradients_agree(net, torch.compile(net, fullgraph=True, backend="aot_eager"))
 
 
 @pytest.mark.slow
-def test_inductor_agrees(leaky):
+def test_inductor_agrees_in_training_and_inference(leaky):
     torch._dynamo.reset()
-    assert_step_modes_agree(leaky(), torch.randn(5, 2, 3), chunks=(), compiled=True, dynamic=True)
+    net = leaky()
+    compiled = torch.compile(net, fullgraph=True)
+    assert_gradients_agree(net, compiled)
+    with torch.no_grad():
+        for steps, batch in LENGTHS_AND_BATCHES:
+            x = torch.randn(steps, batch, 3)
+            reset_net(net)
+            torch.testing.assert_close(compiled(x), functional_call(net, None, x)[0])
+            torch.testing.assert_close(net.v, functional_call(net, None, x)[1][""]["v"])
 
 
 def test_carried_memories_are_checked_while_compiled(leaky):

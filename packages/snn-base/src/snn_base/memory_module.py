@@ -220,7 +220,9 @@ class MemoryModule(StepModule):
         """
         if x_seq.shape[0] == 0:
             return self._empty_sequence(x_seq)
-        if torch.compiler.is_compiling():
+        # Inductor's backward of a scan of dynamic length gives wrong gradients (PyTorch 2.13), so a graph for training
+        # holds the loop unrolled.
+        if torch.compiler.is_compiling() and (torch.compiler.is_exporting() or not torch.is_grad_enabled()):
             return scan_steps(self, x_seq)
         y_seq: Tensor = stack_steps([self.single_step_forward(x) for x in x_seq.unbind(0)])
         return y_seq

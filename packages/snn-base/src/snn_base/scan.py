@@ -32,8 +32,7 @@ def scan_steps(module: "MemoryModule", x_seq: Tensor) -> Tensor:
         view = _View(module)
         view._set(carry)
         # Inductor sizes the loop's output, T - 1 steps, from what the loop's body knows: so it must know T.
-        # The value is x; the other branch brings T into the backward body too.
-        x = torch.where(torch.zeros_like(x, dtype=torch.bool), x.sum(dtype=x.dtype).expand(steps)[0], x)
+        x = x.expand(steps, *x.shape)[0]
         y = type(module).single_step_forward(view, x)  # type: ignore[arg-type]
         return [m.clone(memory_format=torch.contiguous_format) for m in view._get()], tree_map(torch.clone, y)
 

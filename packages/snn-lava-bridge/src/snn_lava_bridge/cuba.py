@@ -219,13 +219,13 @@ class CubaLIFNode(StepNode):
         """float32, or float64 where the input is or the node is ``wide``."""
         return torch.float64 if self.wide else super().memory_dtype(x)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         self._input_dtype = super().memory_dtype(x)
         self._clamp_decays()
         for name, value in self._integers(x.dim() - (2 if self.step_mode == "m" else 1)).items():
             setattr(self, name, value)
         try:
-            return cast(Tensor, super().forward(x))
+            return cast(Tensor, super().forward(x, scale, shift))
         finally:
             # A graph left here would keep its memory and could not be copied.
             for name in _INTEGERS:
