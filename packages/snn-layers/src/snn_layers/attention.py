@@ -1,127 +1,118 @@
-"""Self-attention on spikes, without softmax, and the transformer block made of it."""
+"""Self-attention on spikes, without softmax."""
 
-from copy import deepcopy
+from collections.abc import Callable
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from snn_base import MemoryModule, StepModule, set_step_mode
+from snn_base import StepModule, set_step_mode
 from snn_layers import _check
+from snn_layers.stepwise import stepwise
 
 
-class TokenBatchNorm(nn.BatchNorm1d):
-    """Batch norm over the last dim: statistics over all leading dims of ``[..., D]``."""
+class _Projection(StepModule):
+    """Linear map of the features of tokens, batch norm over all but features, and a neuron: ``SN(BN(W x))``."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.reshape(-1, input.shape[-1])).view(input.shape)
+    def __init__(self, in_features: int, out_features: int, neuron: nn.Module) -> None:
+        super().__init__()
+        self.linear: Any = stepwise(nn.Linear)(in_features, out_features, bias=False)
+        norm: Any = stepwise(nn.BatchNorm1d)
+        self.bn = norm(out_features)
+        self.neuron = neuron
 
-
-def _projection(in_features: int, out_features: int, neuron: MemoryModule) -> nn.Sequential:
-    linear = nn.Linear(in_features, out_features, bias=False)
-    return nn.Sequential(linear, TokenBatchNorm(out_features), deepcopy(neuron))
-
-
-def _tokens(module: StepModule, x: Tensor, dim: int) -> None:
-    many = module.step_mode == "m"
-    owner = f"{type(module).__name__} in step_mode={module.step_mode!r}"
-    _check.dims(owner, x, (4 if many else 3,), "[T, N, L, D]" if many else "[N, L, D]")
-    _check.size(owner, x, -1, dim, "dim")
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.neuron(self.bn(self.linear(x).transpose(-1, -2)).transpose(-1, -2))
+        return y
 
 
 class SpikingSelfAttention(StepModule):
-    """Attention between tokens with spikes as queries, keys and values.
+    """Self-attention of spikes: ``SN(BN(W_o SN((Q K^T) V s)))`` with ``Q, K, V = SN(BN(W x))``, in heads.
 
-    ``q, k, v = neuron(BN(W x))``, ``a = neuron(scale (q k^T) v)`` per head, ``y = neuron(BN(W_o a))``. Without a softmax
-    the product is associative: ``q (k^T v)`` is taken where it is cheaper, linear in the number of tokens.
+    Products of spikes need no softmax: they are not negative. Input and output ``[N, tokens, dim]``, or with T in front
+    in ``step_mode="m"``.
 
     Args:
-        dim: D of ``[N, L, D]``.
-        num_heads: must divide dim.
-        neuron: a spiking neuron, copied for each place.
-        attn_neuron: the neuron after the attention; like ``neuron`` if ``None``. Spikformer halves its threshold.
-        scale: factor of the attention; ``None`` gives ``(D / num_heads) ** -0.5``.
-        step_mode: ``"s"`` for ``[N, L, D]``, ``"m"`` for ``[T, N, L, D]``; it is given to the neurons.
+        dim: features of a token.
+        neuron: makes a spiking neuron, for example ``LIFNode``; called once for each of the five.
+        num_heads: heads; divides dim.
+        scale: s.
+        step_mode: ``"s"`` or ``"m"``.
 
     Raises:
-        ValueError: dim or num_heads below 1, num_heads does not divide dim, an input of other dims.
+        ValueError: sizes below 1, num_heads does not divide dim, an input of another shape.
 
-    Zhou et al., Spikformer: when spiking neural network meets transformer, ICLR 2023.
+    Zhou et al., Spikformer: when spiking neural network meets transformer (arXiv:2209.15425).
     """
 
     def __init__(
         self,
         dim: int,
+        neuron: Callable[[], nn.Module],
         num_heads: int = 8,
         *,
-        neuron: MemoryModule,
-        attn_neuron: MemoryModule | None = None,
-        scale: float | None = None,
+        scale: float = 0.125,
         step_mode: str = "s",
     ) -> None:
         super().__init__()
-        owner = "SpikingSelfAttention"
-        self.dim = _check.positive_int(owner, "dim", dim)
-        self.num_heads = _check.positive_int(owner, "num_heads", num_heads)
+        self.dim = _check.positive_int("SpikingSelfAttention", "dim", dim)
+        self.num_heads = _check.positive_int("SpikingSelfAttention", "num_heads", num_heads)
         if dim % num_heads:
-            raise ValueError(f"{owner}: num_heads must divide dim = {dim}, got {num_heads}")
-        self.scale = (dim // num_heads) ** -0.5 if scale is None else _check.positive(owner, "scale", scale)
-        self.qkv = _projection(dim, 3 * dim, neuron)
-        self.attn_neuron = deepcopy(neuron if attn_neuron is None else attn_neuron)
-        self.proj = _projection(dim, dim, neuron)
+            raise ValueError(f"SpikingSelfAttention: num_heads must divide dim = {dim}, got {num_heads}")
+        self.scale = scale
+        self.q, self.k, self.v = (_Projection(dim, dim, neuron()) for _ in range(3))
+        self.neuron = neuron()
+        self.out = _Projection(dim, dim, neuron())
         self.step_mode = step_mode
         for child in self.children():
             set_step_mode(child, self.step_mode)
 
     def forward(self, x: Tensor) -> Tensor:
-        _tokens(self, x, self.dim)
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.dim // self.num_heads))
-        q, k, v = (part.transpose(-2, -3) for part in qkv.unbind(-3))
-        if q.shape[-2] > q.shape[-1]:
-            a = torch.matmul(q, torch.matmul(k.mT, v))
-        else:
-            a = torch.matmul(torch.matmul(q, k.mT), v)
-        a = (a * self.scale).transpose(-2, -3).flatten(-2)
-        y: Tensor = self.proj(self.attn_neuron(a))
-        return y
+        many = self.step_mode == "m"
+        layout = "[T, N, tokens, dim]" if many else "[N, tokens, dim]"
+        _check.dims("SpikingSelfAttention", x, (3 + many,), layout)
+        _check.size("SpikingSelfAttention", x, -1, self.dim, "dim")
+        q, k, v = (part(x).unflatten(-1, (self.num_heads, -1)).transpose(-2, -3) for part in (self.q, self.k, self.v))
+        # (K^T V) first is the cheaper order where there are more tokens than features in a head.
+        y = (q @ k.mT) @ v if x.shape[-2] <= q.shape[-1] else q @ (k.mT @ v)
+        y = self.neuron((y * self.scale).transpose(-2, -3).flatten(-2))
+        result: Tensor = self.out(y)
+        return result
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, num_heads={self.num_heads}, scale={self.scale:g}, {super().extra_repr()}"
 
 
-class SpikingTransformerBlock(StepModule):
-    """Self-attention and a two-layer perceptron with residual sums: ``x = x + SSA(x)``, ``y = x + MLP(x)``.
+class SpikingAttentionBlock(StepModule):
+    """An encoder block: ``x <- x + SSA(x)``, then ``x <- x + MLP(x)`` of two projections ``SN(BN(W x))``.
 
     Args:
-        dim, num_heads, neuron, attn_neuron, scale: as for `SpikingSelfAttention`.
-        mlp_ratio: hidden size of the perceptron as a multiple of dim.
-        step_mode: ``"s"`` for ``[N, L, D]``, ``"m"`` for ``[T, N, L, D]``; it is given to the neurons.
+        dim, neuron, num_heads, scale: of `SpikingSelfAttention`.
+        mlp_ratio: hidden features of the MLP per feature.
+        step_mode: ``"s"`` or ``"m"``.
 
     Raises:
-        ValueError: as for `SpikingSelfAttention`; mlp_ratio not above 0.
+        ValueError: see `SpikingSelfAttention`; mlp_ratio below 1.
     """
 
     def __init__(
         self,
         dim: int,
+        neuron: Callable[[], nn.Module],
         num_heads: int = 8,
         *,
-        neuron: MemoryModule,
-        attn_neuron: MemoryModule | None = None,
-        scale: float | None = None,
-        mlp_ratio: float = 4.0,
+        scale: float = 0.125,
+        mlp_ratio: int = 4,
         step_mode: str = "s",
     ) -> None:
         super().__init__()
-        _check.positive("SpikingTransformerBlock", "mlp_ratio", mlp_ratio)
-        self.attn = SpikingSelfAttention(dim, num_heads, neuron=neuron, attn_neuron=attn_neuron, scale=scale)
-        hidden = max(1, round(dim * mlp_ratio))
-        self.mlp = nn.Sequential(*_projection(dim, hidden, neuron), *_projection(hidden, dim, neuron))
+        hidden = dim * _check.positive_int("SpikingAttentionBlock", "mlp_ratio", mlp_ratio)
+        self.attention = SpikingSelfAttention(dim, neuron, num_heads, scale=scale)
+        self.mlp = nn.Sequential(_Projection(dim, hidden, neuron()), _Projection(hidden, dim, neuron()))
         self.step_mode = step_mode
         for child in self.children():
             set_step_mode(child, self.step_mode)
 
     def forward(self, x: Tensor) -> Tensor:
-        _tokens(self, x, self.attn.dim)
-        x = x + self.attn(x)
+        x = x + self.attention(x)
         y: Tensor = x + self.mlp(x)
         return y

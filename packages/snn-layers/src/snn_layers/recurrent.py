@@ -1,4 +1,4 @@
-"""Recurrence around a module: its last output comes back with the next input."""
+"""Recurrence around any module: its last output joins the next input."""
 
 from collections.abc import Callable
 
@@ -10,15 +10,15 @@ from snn_layers import _check
 
 
 class ElementwiseRecurrent(MemoryModule):
-    """Mixes each input with the last output: ``y[t] = sub(f(x[t], y[t-1]))``, ``y[-1] = 0``.
+    """Feeds the last output back by an elementwise function: ``y[t] = sub(f(x[t], y[t-1]))``, ``y[-1] = 0``.
 
     Args:
-        sub_module: takes one step; step modules inside are set to ``"s"`` and stay so. Its output has the input's shape.
-        element_wise_function: f, called as ``f(x, y)``.
+        sub_module: keeps the shape of its input; step modules inside are set to ``"s"`` and stay so.
+        element_wise_function: ``f(x, y)`` of the input and the last output.
         step_mode: ``"s"`` for ``[N, ...]``, ``"m"`` for ``[T, N, ...]``.
 
     Raises:
-        ValueError: the output of ``sub_module`` has another shape than the input.
+        ValueError: the output does not have the shape of the input.
     """
 
     drives_children = True
@@ -42,27 +42,24 @@ class ElementwiseRecurrent(MemoryModule):
         y: Tensor = self.sub_module(self.element_wise_function(x, self.y))
         if y.shape != x.shape:
             raise ValueError(
-                f"ElementwiseRecurrent: sub_module must return the shape of its input {tuple(x.shape)}, "
-                f"got {tuple(y.shape)}; LinearRecurrent takes other shapes"
+                f"ElementwiseRecurrent: sub_module must keep the shape {tuple(x.shape)} of one step, for its output "
+                f"joins the next input, got {tuple(y.shape)}"
             )
-        self.y = y.to(self.y.dtype)
+        self.y = y
         return y
 
 
 class LinearRecurrent(MemoryModule):
-    """Maps the input and the last output linearly to the next input of a module.
-
-    ``i[t] = W [x[t]; y[t-1]] + b``, ``y[t] = sub(i[t])``, ``y[-1] = 0``, ``W: in_features + out_features -> in_features``.
+    """Feeds the last output back by a linear map: ``y[t] = sub(W [x[t]; y[t-1]] + b)``, ``y[-1] = 0``.
 
     Args:
-        sub_module: takes one step ``[N, ..., in_features]`` to ``[N, ..., out_features]``; step modules inside are set
-            to ``"s"`` and stay so.
-        in_features, out_features: sizes of the last dims of input and output.
-        bias: whether there is b.
-        step_mode: ``"s"`` or ``"m"``.
+        sub_module: maps ``[N, in_features]`` to ``[N, out_features]``; step modules inside are set to ``"s"``.
+        in_features, out_features: sizes of x and y; ``W`` maps ``in_features + out_features`` to ``in_features``.
+        bias: whether there is a ``b``.
+        step_mode: ``"s"`` for ``[N, in_features]``, ``"m"`` for ``[T, N, in_features]``.
 
     Raises:
-        ValueError: sizes below 1, an input or an output of another last dim.
+        ValueError: sizes below 1; an input or output of another last dim.
     """
 
     drives_children = True
@@ -75,12 +72,12 @@ class LinearRecurrent(MemoryModule):
         self.step_mode = step_mode
         self.in_features = _check.positive_int("LinearRecurrent", "in_features", in_features)
         self.out_features = _check.positive_int("LinearRecurrent", "out_features", out_features)
-        self.sub_module = sub_module
         self.rc = nn.Linear(in_features + out_features, in_features, bias)
+        self.sub_module = sub_module
         set_step_mode(sub_module, "s")
-        self.register_memory("y", self._zeros)
+        self.register_memory("y", self._nothing)
 
-    def _zeros(self, x: Tensor) -> Tensor:
+    def _nothing(self, x: Tensor) -> Tensor:
         return x.new_zeros(*x.shape[:-1], self.out_features)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,13 +85,13 @@ class LinearRecurrent(MemoryModule):
         return super().forward(x)
 
     def single_step_forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.sub_module(self.rc(torch.cat([x, self.y], dim=-1)))
-        if y.shape != self.y.shape:
+        y: Tensor = self.sub_module(self.rc(torch.cat((x, self.y), dim=-1)))
+        if y.shape[-1] != self.out_features:
             raise ValueError(
-                f"LinearRecurrent: sub_module must return shape {tuple(self.y.shape)} ending in out_features = "
-                f"{self.out_features}, got {tuple(y.shape)}"
+                f"LinearRecurrent: sub_module must return out_features = {self.out_features} values, "
+                f"got {tuple(y.shape)}"
             )
-        self.y = y.to(self.y.dtype)
+        self.y = y
         return y
 
     def extra_repr(self) -> str:
