@@ -4,6 +4,7 @@ torchrun --nproc-per-node 2 integration_tests/benchmarks/bench_sharding.py --eng
 """
 
 import argparse
+import os
 import resource
 
 import torch
@@ -52,7 +53,7 @@ def main() -> None:
     peak = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"{args.engine} rank {rank} peak {peak / 2**20:.0f} MiB", flush=True)
     dist.barrier()
-    dist.destroy_process_group()
+    os._exit(0)  # gloo's threads sometimes hang while the interpreter shuts down
 
 
 if __name__ == "__main__":
