@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Examples are programs: the session `examples` runs them.
+collect_ignore_glob = ["docs/examples/*.py"]
+
 # Derandomized: a failure seen in one run is seen in the next. No deadline: the first call of a kernel may compile it.
 settings.register_profile(
     "default", deadline=None, derandomize=True, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
