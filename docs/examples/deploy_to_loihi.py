@@ -1,7 +1,7 @@
 """Train a spiking network on handwritten digits with the chip's weights, write a Loihi 2 file and prove it exact.
 
 The network is trained twice: with float weights, then with quantised ones. Its ``.net`` file is then run in the integer
-simulation of the chip and compared with the trained module spike by spike.
+simulation of the chip and compared with the trained module spike by spike. ``--figure FILE`` draws one digit's way.
 """
 
 import argparse
@@ -38,6 +38,7 @@ def encode(images: Tensor) -> Tensor:
     return torch.cat([spikes, spikes.new_zeros(STEPS - SHOWN, *spikes.shape[1:])])
 
 
+# --8<-- [start:net]
 def make_net(*, quantize: bool) -> nn.Sequential:
     def neuron(threshold: float) -> CubaLIFNode:
         return CubaLIFNode(0.5, 0.125, threshold, requires_grad=True, surrogate_function=ATan(), step_mode="m")
@@ -47,6 +48,9 @@ def make_net(*, quantize: bool) -> nn.Sequential:
         FlattenBlock(),
         dense_block(12 * 64, 50, neuron(0.5), quantize=quantize, step_mode="m"),
     )
+
+
+# --8<-- [end:net]
 
 
 def scores(spikes: Tensor) -> Tensor:
@@ -80,10 +84,32 @@ def run(net: nn.Module, x: Tensor) -> Tensor:
     return spikes
 
 
+def draw(path: Path, image: Tensor, inputs: Tensor, outputs: Tensor) -> None:
+    """One digit, the spikes that encode it, and the output spikes of the file's simulation."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from snn_base import plot
+
+    figure, axes = pyplot.subplots(1, 3, figsize=(7.6, 2.8), layout="constrained", width_ratios=(1, 1.4, 1.4))
+    axes[0].imshow(image.numpy(), cmap="gray_r")
+    axes[0].set_axis_off()
+    axes[0].set_title("digit")
+    plot.raster(inputs, ax=axes[1])
+    axes[1].set(title="input spikes", ylabel="pixel")
+    plot.raster(outputs, ax=axes[2])
+    axes[2].set(title="output spikes", ylabel="neuron, five per class")
+    axes[2].set_yticks(range(0, 50, 5))
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", default=bool(os.environ.get("SNN_EXAMPLE_QUICK")))
     parser.add_argument("--out", type=Path, help="where to keep the .net file")
+    parser.add_argument("--figure", type=Path, help="where to draw one digit; needs matplotlib")
     args = parser.parse_args()
     torch.manual_seed(0)
     digits = load_digits()
@@ -97,26 +123,32 @@ def main() -> None:
     float_net = make_net(quantize=False)
     train(float_net, images[chosen], labels[chosen], epochs=epochs, lr=5e-3)
 
+    # --8<-- [start:quantised]
     net = make_net(quantize=True)
     net.load_state_dict(float_net.state_dict())
     for choice in choose_scales(net, max_saturated=0.001):
         print(f"block {choice.name}: scale {choice.scale}, {100 * choice.saturated:.2f} % of the weights saturate")
     rounded = accuracy(run(net, test), answers)
     train(net, images[chosen], labels[chosen], epochs=max(1, epochs // 3), lr=1e-3)
+    # --8<-- [end:quantised]
 
     with tempfile.TemporaryDirectory() as folder:
         path = args.out or Path(folder, "digits.net")
+        # --8<-- [start:file]
         print(export_netx(net, path, (1, 8, 8)))
         for finding in lint(path, spikes=test[:, :50]):
             print(finding)
         print(verify(net, path, test))
         simulated = simulate(path, test)
+        # --8<-- [end:file]
         print(f"float weights        {accuracy(run(float_net, test), answers):6.2f} %")
         print(f"rounded weights      {rounded:6.2f} %")
         print(f"trained quantised    {accuracy(run(net, test), answers):6.2f} %")
         print(f"simulated chip file  {accuracy(simulated, answers):6.2f} %")
         if not torch.equal(simulated, run(net, test)):
             raise SystemExit("the file does not compute what was trained")
+    if args.figure:
+        draw(args.figure, images[rest][0], test[:, 0], simulated[:, 0])
 
 
 if __name__ == "__main__":

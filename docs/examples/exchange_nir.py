@@ -1,7 +1,7 @@
 """Write a spiking network as a NIR file, read it back, and show that both give the same spikes.
 
 The file can be read by snnTorch, Norse, sinabs and others; docs/nir.md says which neurons they agree on. A network with
-parts that NIR lacks is refused by name.
+parts that NIR lacks is refused by name. ``--figure FILE`` draws the output of both networks.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nir
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from snn_base import reset_net
 from snn_convert import NIRError, from_nir, to_nir
@@ -21,6 +21,7 @@ from snn_neurons import CubaLIFNode, LIFNode, RecurrentLIFNode
 STEPS, DT = 100, 1e-4
 
 
+# --8<-- [start:net]
 def make_net() -> SpikingSequential:
     return SpikingSequential(
         Conv2d(2, 8, 3, padding=1, groups=2),
@@ -34,10 +35,31 @@ def make_net() -> SpikingSequential:
     )
 
 
+# --8<-- [end:net]
+
+
+def draw(path: Path, spikes: Tensor, theirs: Tensor) -> None:
+    """The output spikes of one sample: bars of the network, circles of the one that was read back."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from snn_base import plot
+
+    figure = plot.raster(spikes[:, 0])
+    time, neuron = theirs[:, 0].nonzero(as_tuple=True)
+    axis = figure.axes[0]
+    axis.scatter(time.numpy(), neuron.numpy(), s=45, facecolors="none", edgecolors="C1", linewidths=0.8)
+    axis.legend(
+        ["network", "read back from the file"], loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False
+    )
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", default=bool(os.environ.get("SNN_EXAMPLE_QUICK")))
     parser.add_argument("--out", type=Path, help="where to keep the file")
+    parser.add_argument("--figure", type=Path, help="where to draw the output spikes; needs matplotlib")
     args = parser.parse_args()
     torch.manual_seed(0)
     net = make_net()
@@ -54,6 +76,8 @@ def main() -> None:
     print(f"{int(spikes.sum())} output spikes, {int((spikes != theirs).sum())} differ after the way through the file")
     if not torch.equal(spikes, theirs):
         raise SystemExit("the file does not say what the network computes")
+    if args.figure:
+        draw(args.figure, spikes, theirs)
     try:
         to_nir(nn.Sequential(net[0], LIFNode(v_reset=None), MaxPool2d(2)), (2, 8, 8), dt=DT)
     except NIRError as error:

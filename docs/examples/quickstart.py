@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# --8<-- [start:net]
 def make_net(height: int, width: int, classes: int, channels: int = 24) -> nn.Sequential:
     """Conv-BN-LIF-pool twice, then a linear readout; every layer takes a sequence ``[T, N, ...]``."""
     return nn.Sequential(
@@ -48,10 +49,17 @@ def make_net(height: int, width: int, classes: int, channels: int = 24) -> nn.Se
     )
 
 
+# --8<-- [end:net]
+
+
+# --8<-- [start:predict]
 def predict(net: nn.Module, x: Tensor, steps: int) -> Tensor:
     """Class scores ``[N, classes]``: the readout averaged over ``steps`` presentations of the images."""
     reset_net(net)
     return net(x.expand(steps, *x.shape)).mean(0)
+
+
+# --8<-- [end:predict]
 
 
 @torch.no_grad()
@@ -74,11 +82,13 @@ def train(net: nn.Module, data: Digits, epochs: int, batch: int, steps: int, cla
         total = 0.0
         order = torch.randperm(len(data.x_train)).split(batch)
         for index in progress(order, desc=f"epoch {epoch + 1}/{epochs}"):
+            # --8<-- [start:step]
             loss = F.cross_entropy(predict(net, data.x_train[index], steps), data.y_train[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
+            # --8<-- [end:step]
             total += loss.item() * len(index)
         accuracy, _ = evaluate(net, data.x_test, data.y_test, steps, classes)
         history["training loss"].append(total / len(data.x_train))
@@ -87,6 +97,7 @@ def train(net: nn.Module, data: Digits, epochs: int, batch: int, steps: int, cla
     return history
 
 
+# --8<-- [start:record]
 @torch.no_grad()
 def record(net: nn.Sequential, x: Tensor, steps: int) -> tuple[dict[str, Tensor], Tensor]:
     """Spikes ``[T, N, ...]`` of both LIF layers and the membrane potential of the second one."""
@@ -96,6 +107,9 @@ def record(net: nn.Sequential, x: Tensor, steps: int) -> tuple[dict[str, Tensor]
         predict(net, x, steps)
     net[6].store_v_seq = False
     return {"conv 1": recorder["2"], "conv 2": recorder["6"]}, recorder["6.v_seq"]
+
+
+# --8<-- [end:record]
 
 
 def draw(spikes: dict[str, Tensor], v: Tensor, counts: Tensor, history: dict[str, list[float]]) -> "dict[str, Figure]":

@@ -41,6 +41,7 @@ def make_net(inputs: int, classes: int) -> nn.Sequential:
     )
 
 
+# --8<-- [start:distribute]
 def distribute(net: nn.Sequential, engine: str, device: torch.device) -> nn.Module:
     """Wrap or shard the net. Memories are neither parameters nor buffers: each process keeps those of its samples."""
     if not dist.is_initialized():
@@ -53,6 +54,9 @@ def distribute(net: nn.Sequential, engine: str, device: torch.device) -> nn.Modu
             fully_shard(layer, mesh=mesh)
     fully_shard(net, mesh=mesh)
     return net
+
+
+# --8<-- [end:distribute]
 
 
 def batch_of(step: int, samples: int, batch: int, rank: int, world: int) -> Tensor:

@@ -28,7 +28,7 @@ def raster(spikes: Tensor, *, dt: float | None = None, ax: "Axes | None" = None)
     """
     if spikes.dim() < 2:
         raise ValueError(f"raster: spikes must be [T, neurons], got shape {tuple(spikes.shape)}")
-    figure, ax = _axes(ax, height=3.2)
+    figure, ax = _axes(ax)
     trains = spikes.detach().cpu().reshape(spikes.shape[0], -1)
     time, neuron = trains.nonzero(as_tuple=True)
     size = min(12.0, max(0.6, 900.0 / trains.shape[1]))
@@ -64,23 +64,32 @@ def membrane(
     v = v.detach().cpu().reshape(v.shape[0], -1)
     chosen = [n for n in neurons if n < v.shape[1]]
     figure, axes = plt.subplots(
-        len(chosen), 1, sharex=True, squeeze=False, layout="constrained", figsize=(6.4, 1.2 + 1.3 * len(chosen))
+        len(chosen), 1, sharex=True, squeeze=False, layout="constrained", figsize=(5.2, 1.3 + 1.2 * len(chosen))
     )
     time = torch.arange(v.shape[0])
     for ax, n in zip(axes[:, 0], chosen, strict=True):
-        ax.plot(_times(time, dt), v[:, n].numpy())
+        ax.plot(_times(time, dt), v[:, n].numpy(), label="membrane")
         if isinstance(threshold, Tensor) and threshold.dim() > 0:
             moving = threshold.detach().cpu().reshape(threshold.shape[0], -1)
-            ax.plot(_times(time, dt), moving[:, n % moving.shape[1]].numpy(), "--", color="gray", linewidth=1)
+            ax.plot(
+                _times(time, dt),
+                moving[:, n % moving.shape[1]].numpy(),
+                "--",
+                color="gray",
+                linewidth=1,
+                label="threshold",
+            )
         elif threshold is not None:
-            ax.axhline(float(threshold), linestyle="--", color="gray", linewidth=1)
+            ax.axhline(float(threshold), linestyle="--", color="gray", linewidth=1, label="threshold")
         if spikes is not None:
             fired = spikes.detach().cpu().reshape(spikes.shape[0], -1)[:, n].nonzero()[:, 0]
             for t in _times(fired, dt):
                 ax.axvline(t, ymin=0.9, color="C3", linewidth=1.2)
+            ax.plot([], [], "|", color="C3", markersize=8, label="spike")
         ax.set_ylabel(f"v of {n}")
     axes[-1, 0].set_xlim(*_span(v.shape[0], dt))
     axes[-1, 0].set_xlabel(_time_label(dt))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return figure  # type: ignore[no-any-return]
 
 
@@ -129,7 +138,7 @@ def filters(weight: Tensor, *, shape: tuple[int, int] | None = None, columns: in
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
-        rows, columns, squeeze=False, layout="constrained", figsize=(0.7 * columns + 0.8, 0.72 * rows + 0.3)
+        rows, columns, squeeze=False, layout="constrained", figsize=(0.5 * columns + 0.8, 0.52 * rows + 0.3)
     )
     drawn = None
     for ax in axes.flat:
@@ -228,7 +237,7 @@ def confusion_matrix(counts: Tensor, labels: Sequence[str] | None = None, *, ax:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    figure, ax = _axes(ax, width=5.2, height=4.6)
+    figure, ax = _axes(ax, width=4.6, height=4.2)
     counts = counts.detach().cpu()
     names = [str(i) for i in range(len(counts))] if labels is None else list(labels)
     share = counts / counts.sum(1, keepdim=True).clamp(min=1)
@@ -269,7 +278,7 @@ def _pyplot() -> Any:
     return pyplot
 
 
-def _axes(ax: "Axes | None", width: float = 6.4, height: float = 3.6) -> tuple["Figure", "Axes"]:
+def _axes(ax: "Axes | None", width: float = 5.2, height: float = 3.2) -> tuple["Figure", "Axes"]:
     if ax is not None:
         return ax.get_figure(root=True), ax  # type: ignore[return-value]
     figure, new = _pyplot().subplots(figsize=(width, height), layout="constrained")
