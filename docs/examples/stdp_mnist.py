@@ -128,23 +128,24 @@ def progress(total: int, done: int) -> Any:
 
 
 def figures(run: Run, labels: Tensor, confusion: Tensor, folder: Path) -> Iterator[Path]:
-    """Draw the receptive fields, each with the class of its neuron, and the confusion matrix."""
+    """Draw the receptive fields of up to ten neurons of each class, and the confusion matrix."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     height, width = run.config["size"]
-    shown = labels.sort(stable=True).indices[:400]
-    columns = max(1, int(len(shown) ** 0.5))
-    rows = -(-len(shown) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(columns * 0.45, rows * 0.45 + 0.4), squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, j in zip(axes.flat, shown.tolist(), strict=False):
-        axis.imshow(run.net.weight[j].view(height, width).numpy(), cmap="hot_r")
-        axis.set_title("-" if labels[j] < 0 else str(int(labels[j])), fontsize=5, pad=1)
-    fig.suptitle("Receptive fields")
+    fig, axes = plt.subplots(10, 10, figsize=(5.2, 5.2), squeeze=False)
+    for digit, line in enumerate(axes):
+        named = (labels == digit).nonzero()[:, 0].tolist()
+        for column, axis in enumerate(line):
+            axis.set(xticks=[], yticks=[])
+            axis.axis("on" if column == 0 else "off")
+            axis.spines[:].set_visible(False)
+            if column < len(named):
+                axis.imshow(run.net.weight[named[column]].view(height, width).numpy(), cmap="hot_r")
+        line[0].set_ylabel(str(digit), rotation=0, va="center", labelpad=10)
+    fig.supylabel("class", fontsize="medium")
     yield _save(fig, folder / "receptive_fields.png")
 
     fig, axis = plt.subplots(figsize=(5, 4.5))

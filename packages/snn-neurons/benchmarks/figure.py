@@ -11,20 +11,19 @@ Row = dict[str, Any]
 
 
 def draw(rows: list[Row], path: Path, kind: str = "lif") -> None:
-    """One panel per tensor shape and phase of a neuron kind; logarithmic time."""
+    """One panel per tensor shape and phase of a neuron kind, in one column; logarithmic time."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     rows = [r for r in rows if r.get("bench") == "layer" and r["kind"] == kind and "median_s" in r]
     cases = list(dict.fromkeys((r["T"], tuple(r["shape"]), r["dtype"]) for r in rows))
     if not cases:
         return
-    figure, axes = plt.subplots(
-        len(cases), 2, figsize=(10, 0.6 + 1.9 * len(cases)), squeeze=False, layout="constrained"
-    )
-    for line, (T, shape, dtype) in zip(axes, cases, strict=True):
+    figure, axes = plt.subplots(2 * len(cases), figsize=(5.2, 3.0 * len(cases)), squeeze=False, layout="constrained")
+    for line, (T, shape, dtype) in zip(axes.reshape(-1, 2), cases, strict=True):
         for axis, phase in zip(line, ("fwd", "fwd+bwd"), strict=True):
             here = {r["lib"]: r["median_s"] * 1e3 for r in rows
                     if (r["T"], tuple(r["shape"]), r["dtype"], r["phase"]) == (T, shape, dtype, phase)}  # fmt: skip
@@ -34,16 +33,17 @@ def draw(rows: list[Row], path: Path, kind: str = "lif") -> None:
                 libs, [here[n] for n in libs], color=["C0" if n.startswith("snn_neurons") else "0.7" for n in libs]
             )
             for position, name in enumerate(libs):
-                axis.text(here[name], position, f" {here[name]:.3g}", va="center", fontsize=7)
+                axis.text(here[name], position, f" {here[name]:.3g}", va="center", fontsize=8)
             if limit is not None:
                 axis.axvline(limit, color="C3", linewidth=1, label="clone" if phase == "fwd" else "two clones")
-                axis.legend(fontsize=7, loc="lower right")
+                axis.legend(fontsize=8, loc="upper right")  # the shortest bar is the upper one
             axis.set_xscale("log")
-            axis.margins(x=0.15)
-            axis.tick_params(labelsize=7)
+            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.margins(x=0.2)
+            axis.tick_params(labelsize=8)
             title = "forward" if phase == "fwd" else "forward + backward"
-            axis.set_title(f"{kind.upper()}, {title}, [{T}, {', '.join(map(str, shape))}] {dtype}, ms", fontsize=8)
-    figure.savefig(path, dpi=130)
+            axis.set_title(f"{kind.upper()}, {title}, [{T}, {', '.join(map(str, shape))}] {dtype}, ms", fontsize=9)
+    figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
