@@ -140,8 +140,10 @@ def wheels(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """All wheels together in a clean environment: what only the packages together can show."""
     install_wheels(session, *PROJECTS)
-    install(session, *group("test"), *group("interop"))
+    install(session, *group("test"), *group("interop"), "mypy")
     pytest(session, *(session.posargs or ["integration_tests"]))
+    with session.chdir("integration_tests/typing_project"):  # what the packages' types are to a strict user
+        session.run("mypy", "--config-file", "mypy.ini", ".")
 
 
 @nox.session(requires=["wheels"])
@@ -219,6 +221,100 @@ def floors(session: nox.Session) -> None:
     session.install("--no-index", "--find-links", str(DIST), *PROJECTS, env={"UV_FIND_LINKS": ""})
     session.install(*group("test"), *group("examples"))
     pytest(session, "-m", "not slow and not kernels", *(session.posargs or ["packages"]))
+
+
+@nox.session(default=False, requires=["wheels"])
+def compatibility(session: nox.Session) -> None:
+    """From release tags: each package with the oldest siblings it allows, and its last release with today's."""
+    tagged = {package: released(package) for package in PROJECTS}
+    if not any(tagged.values()):
+        session.skip("no release is tagged yet (git tag PACKAGE-vVERSION)")
+    install(session, *{r: None for package in PROJECTS for r in requirements(package)}, *group("test"), *group("build"))
+    output = Path(session.create_tmp()).absolute()
+    for package in session.posargs or PROJECTS:
+        siblings = {name: oldest(floor, tagged[name]) for name, floor in floors_of(package).items()}
+        missing = [name for name, version in siblings.items() if version is None]
+        if missing:
+            session.warn(f"{package} with its oldest siblings: skipped, no tagged release of {', '.join(missing)}")
+        elif siblings:
+            wheels = [released_wheel(session, name, str(version), output) for name, version in siblings.items()]
+            together(session, ROOT / "packages" / package, [wheel_of(package), *wheels])
+        if package == "snn-base" or not tagged[package]:
+            session.log(f"the last release of {package} with today's siblings: skipped, there is none")
+            continue
+        old = released_wheel(session, package, tagged[package][-1], output)
+        today = [wheel_of(name) for name in closure(package) if name != package]
+        together(session, output / f"{package}-v{tagged[package][-1]}" / "packages" / package, [old, *today])
+
+
+def released(package: str) -> list[str]:
+    """Versions of a package that are tagged, ascending."""
+    listed = subprocess.run(
+        ["git", "tag", "--list", f"{package}-v*"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout
+    versions = [tag.removeprefix(f"{package}-v") for tag in listed.split()]
+    return sorted(versions, key=lambda version: [int(number) for number in re.findall(r"\d+", version)])
+
+
+def closure(package: str) -> list[str]:
+    """A package and the siblings that it needs, directly or not."""
+    found = {package: None}
+    for requirement in PROJECTS[package]["dependencies"]:
+        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+        if name in PROJECTS:
+            found.update(dict.fromkeys(closure(name)))
+    return list(found)
+
+
+def floors_of(package: str) -> dict[str, str]:
+    """Lowest version of each sibling that a package, or a sibling of it, declares; the highest of those."""
+    floors: dict[str, str] = {}
+    for name in closure(package):
+        for requirement in PROJECTS[name]["dependencies"]:
+            sibling, _, floor = requirement.partition(">=")
+            if sibling in PROJECTS:
+                floors[sibling] = max(floors.get(sibling, "0"), floor, key=lambda v: [int(n) for n in v.split(".")])
+    return floors
+
+
+def oldest(floor: str, versions: list[str]) -> str | None:
+    """The first released version that is not below the floor."""
+    lowest = [int(number) for number in floor.split(".")]
+    return next((v for v in versions if [int(number) for number in re.findall(r"\d+", v)] >= lowest), None)
+
+
+def wheel_of(package: str) -> Path:
+    """Today's wheel, as the session `wheels` left it."""
+    return next(DIST.glob(f"{package.replace('-', '_')}-*.whl"))
+
+
+def released_wheel(session: nox.Session, package: str, version: str, output: Path) -> Path:
+    """Wheel of a tagged release, built from its tree, which stays beside it."""
+    tree = output / f"{package}-v{version}"
+    wheels = tree / "dist"
+    if not wheels.exists():
+        tree.mkdir(parents=True, exist_ok=True)
+        archive = output / f"{tree.name}.tar"
+        session.run("git", "archive", "-o", str(archive), tree.name, external=True)
+        shutil.unpack_archive(archive, tree)
+        build_options = ("--no-isolation", "--wheel", "-o", str(wheels))
+        session.run("pyproject-build", *build_options, str(tree / "packages" / package), silent=True)
+    return next(wheels.glob("*.whl"))
+
+
+def together(session: nox.Session, source: Path, wheels: list[Path]) -> None:
+    """Install these wheels and no other of the project's, and run the tests of the package in `source`."""
+    session.log(f"tests of {source.relative_to(ROOT)} with {', '.join(wheel.name for wheel in wheels)}")
+    session.run("uv", "pip", "uninstall", "--quiet", *PROJECTS, external=True)
+    session.install("--no-deps", "--no-index", *map(str, wheels), env={"UV_FIND_LINKS": ""})
+    pytest(session, "-m", "not slow and not kernels", str(source / "tests"), HYPOTHESIS_PROFILE="quick")
+
+
+@nox.session(default=False)
+def figures(session: nox.Session) -> None:
+    """Draw the figures of the tutorials again (`-- --data mnist.npz` for those of unsupervised learning)."""
+    install_editable(session, "examples")
+    session.run("python", "docs/figures/draw.py", *session.posargs)
 
 
 @nox.session(default=False)
