@@ -181,6 +181,8 @@ def docs(session: nox.Session) -> None:
     """The documentation site, built strictly into site/ (`nox -s docs -- serve` to read it while writing)."""
     install(session, *group("docs"))
     session.run("mkdocs", *(session.posargs or ["build", "--strict"]), env={"NO_MKDOCS_2_WARNING": "1"})
+    if not session.posargs:
+        session.run("python", "tools/check_api_pages.py", "site")
 
 
 @nox.session
