@@ -43,9 +43,7 @@ def main(site: Path) -> int:
         if names:
             print(f"docs/api/{package}.md does not show {', '.join(names)}")
     if not any(missing.values()):
-        print(
-            f"{sum(len(public(source)) for source in PACKAGES)} public names of {len(PACKAGES)} packages have their place"
-        )
+        print(f"{sum(len(public(source)) for source in PACKAGES)} public names are on the API pages")
     return 1 if any(missing.values()) else 0
 
 

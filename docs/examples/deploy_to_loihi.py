@@ -93,15 +93,15 @@ def draw(path: Path, image: Tensor, inputs: Tensor, outputs: Tensor) -> None:
 
     from snn_base import plot
 
-    figure, axes = pyplot.subplots(1, 3, figsize=(7.6, 2.8), layout="constrained", width_ratios=(1, 1.4, 1.4))
-    axes[0].imshow(image.numpy(), cmap="gray_r")
-    axes[0].set_axis_off()
-    axes[0].set_title("digit")
-    plot.raster(inputs, ax=axes[1])
-    axes[1].set(title="input spikes", ylabel="pixel")
-    plot.raster(outputs, ax=axes[2])
-    axes[2].set(title="output spikes", ylabel="neuron, five per class")
-    axes[2].set_yticks(range(0, 50, 5))
+    figure, axes = pyplot.subplot_mosaic(
+        [["digit", "input"], ["digit", "output"]], figsize=(5.2, 4.4), layout="constrained", width_ratios=(1, 2.4)
+    )
+    axes["digit"].imshow(image.numpy(), cmap="gray_r")
+    axes["digit"].set_axis_off()
+    plot.raster(inputs, ax=axes["input"])
+    axes["input"].set(title="input spikes", xlabel="", ylabel="pixel")
+    plot.raster(outputs, ax=axes["output"])
+    axes["output"].set(title="output spikes", ylabel="five neurons per class", yticks=range(0, 51, 10))
     figure.savefig(path, dpi=110)
 
 

@@ -69,21 +69,18 @@ def at_work(net: torch.nn.Sequential, steps: int = 32) -> None:
     active = (rate > 0.05).nonzero()[:, 0][:60]
     one = int((rate - 0.25).abs().argmin())
     figure, axes = pyplot.subplot_mosaic(
-        [["digit", "spikes"], ["digit", "v"], [".", "readout"]],
-        figsize=(7.4, 5.6), layout="constrained", width_ratios=(1, 3.2), height_ratios=(2, 1.2, 1.6),
+        [["digit", "spikes"], ["v", "v"], ["readout", "readout"]],
+        figsize=(5.2, 6.0), layout="constrained", width_ratios=(1, 2.2), height_ratios=(1.6, 1, 1.4),
     )  # fmt: skip
     axes["digit"].imshow(image[0, 0].numpy(), cmap="gray_r")
-    axes["digit"].set(title="the input, shown at every step", xticks=[], yticks=[])
-    axes["digit"].title.set(fontsize=9, wrap=True)
+    axes["digit"].set(title="input at every step", xticks=[], yticks=[])
     plot.raster(spikes[:, active], ax=axes["spikes"])
     axes["spikes"].set(title="spikes of the second convolution", xlabel="", ylabel="neuron")
     axes["v"].plot(v[:, one].numpy())
     axes["v"].axhline(1.0, color="gray", linestyle="--", linewidth=1)
     for t in spikes[:, one].nonzero()[:, 0].tolist():
         axes["v"].axvline(t, ymin=0.85, color="C3")
-    axes["v"].set(
-        title="membrane of one neuron, threshold dashed, its spikes red", ylabel="v", xlim=(-0.5, steps - 0.5)
-    )
+    axes["v"].set(title="membrane of one neuron, threshold dashed, spikes red", ylabel="v", xlim=(-0.5, steps - 0.5))
     mean = scores.cumsum(0) / torch.arange(1, steps + 1)[:, None]
     best = int(mean[-1].argmax())
     for k in range(mean.shape[1]):
@@ -98,7 +95,7 @@ def at_work(net: torch.nn.Sequential, steps: int = 32) -> None:
     )
     axes["readout"].legend(frameon=False, loc="upper right")
     for axis in axes.values():
-        axis.title.set_fontsize(9)
+        axis.title.set_fontsize(10)
     figure.savefig(HERE / "at-work.png", dpi=110)
 
 
