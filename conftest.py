@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Examples are programs: the session `examples` runs them.
-collect_ignore_glob = ["docs/examples/*.py"]
+# Examples are programs: the session `examples` runs them, and `figures` what draws with them.
+collect_ignore_glob = ["docs/examples/*.py", "docs/figures/*.py"]
 
 # Derandomized: a failure seen in one run is seen in the next. No deadline: the first call of a kernel may compile it.
 settings.register_profile(
