@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=400, help="stop and save after this time; run again to go on")
     parser.add_argument("--save-every", type=int, default=200)
     parser.add_argument("--train-size", type=int, default=60000)
+    parser.add_argument("--seed", type=int, default=0, help="of the initial weights")
     args = parser.parse_args()
     deadline = time.monotonic() + args.seconds
     args.out.mkdir(parents=True, exist_ok=True)
@@ -122,7 +123,7 @@ def main() -> None:
             torch.from_numpy(np.asarray(data[k])) for k in ("x_train", "y_train", "x_test", "y_test")
         )
     train_x, train_y, test_y = train_x[: args.train_size], train_y[: args.train_size].long(), test_y.long()
-    torch.manual_seed(0)
+    torch.manual_seed(args.seed)
     options = {"batch": args.batch, "folder": args.out, "save_every": args.save_every, "deadline": deadline}
     net = make_net(quantize=False)
     if not train(net, train_x, train_y, epochs=args.epochs, lr=4e-3, phase="float", **options):
