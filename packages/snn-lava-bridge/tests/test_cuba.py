@@ -1,5 +1,6 @@
 """The CUBA neuron against slayer, bit for bit, and against its equations."""
 
+import copy
 import pickle
 
 import pytest
@@ -18,6 +19,7 @@ from snn_lava_bridge import (
     quantize_8b,
     right_shift_to_zero,
 )
+from snn_neurons.node_program import node_program
 from snn_neurons.surrogates import ATan
 
 CASES = [
@@ -271,3 +273,51 @@ def test_norm_of_the_current_becomes_bias_and_threshold_on_the_chip():
 def test_wrong_arguments_are_named(options, match):
     with pytest.raises(ValueError, match=match):
         CubaLIFNode(**{"current_decay": 0.5, "voltage_decay": 0.5, **options})
+
+
+@pytest.mark.parametrize("arithmetic", ["slayer", "chip"])
+def test_one_kernel_serves_every_scale_threshold_decay_and_bias(arithmetic):
+    nodes = [
+        CubaLIFNode(0.5, 0.1, 1.0, scale=64, arithmetic=arithmetic),
+        CubaLIFNode(0.2, 0.7, 2.3, scale=1024, bias=0.5, arithmetic=arithmetic),
+    ]
+    assert node_program(nodes[0]) == node_program(nodes[1])
+
+
+def test_stored_currents_are_no_part_of_the_program_nor_of_a_copy():
+    node = CubaLIFNode(0.5, 0.1, step_mode="m", store_i_seq=True, requires_grad=True)
+    for _ in range(3):
+        node(torch.randn(4, 2, 3))
+        assert node.i_seq.requires_grad
+        known = len(node._programs)
+    node(torch.randn(4, 2, 3))
+    assert len(node._programs) == known
+    assert copy.deepcopy(node).i_seq is None
+
+
+@pytest.mark.parametrize("norm", [None, MeanOnlyBatchNorm(3)])
+def test_scaled_and_shifted_inputs(norm):
+    scale, shift = torch.rand(3), torch.randn(3)
+    x = torch.randn(7, 2, 3)
+    options = {"norm": norm and norm.eval(), "step_mode": "m", "store_v_seq": True, "store_i_seq": True}
+    one, two = (CubaLIFNode(0.5, 0.1, 0.5, **options) for _ in range(2))
+    assert torch.equal(one(x, scale, shift), two(x * scale + shift))
+    assert torch.equal(one.v_seq, two.v_seq)
+    assert torch.equal(one.i_seq, two.i_seq)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # what the compiler itself does
+def test_compiles_as_one_graph():
+    node = CubaLIFNode(torch.tensor([0.25, 0.5, 0.1]), 0.1, 0.5, requires_grad=True, step_mode="m")
+    x = (torch.randn(6, 2, 3, 4) * 64).round() / 64
+    compiled = torch.compile(node, fullgraph=True, backend="aot_eager")
+    results = []
+    for run in (node, compiled):
+        reset_net(node)
+        node.zero_grad()
+        y = run(x)
+        (y * torch.linspace(0, 1, 6).view(-1, 1, 1, 1)).sum().backward()
+        results.append((y, node.v, node.i, node.current_decay.grad.clone(), node.voltage_decay.grad.clone()))
+    assert bool(results[0][0].any())
+    for eager, graph in zip(*results, strict=True):
+        assert torch.equal(eager, graph)

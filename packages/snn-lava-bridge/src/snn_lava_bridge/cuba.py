@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from snn_lava_bridge.straight_through import truncate
 from snn_lava_bridge.surrogate import SlayerPdf
 from snn_neurons.step_node import StepNode
 
-_INTEGERS = ("i_decay", "v_decay", "v_bias", "v_limit")
+_NUMBERS = ("i_decay", "v_decay", "v_bias", "v_limit", "units", "pdf_threshold")
 
 
 class CubaLIFNode(StepNode):
@@ -110,8 +111,8 @@ class CubaLIFNode(StepNode):
             self._register(name, decay, learnable=requires_grad)
         self._register("bias", 0.0 if bias is None else bias)
         self.v_threshold = float(v_threshold)
-        # What the step takes: integers, made of the parameters above anew in every forward.
-        for name in _INTEGERS:
+        # What the step takes, made of the settings above anew in every forward: kernels are the same for all of them.
+        for name in _NUMBERS:
             self.register_param(name, 0.0)
         self._scale = 0
         self.arithmetic = arithmetic
@@ -121,7 +122,7 @@ class CubaLIFNode(StepNode):
         self.wide = wide
         self.norm = norm
         self.store_v_seq, self.store_i_seq = store_v_seq, store_i_seq
-        self.i_seq: Tensor | None = None
+        self._i_seq: Tensor | None = None
         self.scale = scale
         self.surrogate: Callable[[Tensor], Tensor] = surrogate_function or SlayerPdf(self.effective_threshold)
         self._input_dtype = torch.float32
@@ -149,7 +150,11 @@ class CubaLIFNode(StepNode):
         if value != self._scale and self._scale:
             self.reset()
         self._scale = int(value)
-        self._programs.clear()
+
+    @property
+    def i_seq(self) -> Tensor | None:
+        """Currents of the last sequence where ``store_i_seq``, ``[T, N, ...]`` in the units of the input."""
+        return self._i_seq
 
     @property
     def s_scale(self) -> int:
@@ -198,11 +203,11 @@ class CubaLIFNode(StepNode):
 
     def _settings(self) -> CubaSettings:
         return CubaSettings(
-            scale=self._scale,
             arithmetic=self.arithmetic,
             gradient=self.decay_gradient,
             detach_reset=self.detach_reset,
             graded=self.graded_spike,
+            exact_division=self._scale & (self._scale - 1) == 0,
         )
 
     @contextmanager
@@ -220,15 +225,17 @@ class CubaLIFNode(StepNode):
         return torch.float64 if self.wide else super().memory_dtype(x)
 
     def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        if scale is not None or shift is not None:
+            x = x * (1.0 if scale is None else scale) + (0.0 if shift is None else shift)
         self._input_dtype = super().memory_dtype(x)
         self._clamp_decays()
-        for name, value in self._integers(x.dim() - (2 if self.step_mode == "m" else 1)).items():
+        for name, value in self._numbers(x.dim() - (2 if self.step_mode == "m" else 1)).items():
             setattr(self, name, value)
         try:
-            return cast(Tensor, super().forward(x, scale, shift))
+            return cast(Tensor, super().forward(x))
         finally:
             # A graph left here would keep its memory and could not be copied.
-            for name in _INTEGERS:
+            for name in _NUMBERS:
                 setattr(self, name, 0.0)
 
     @torch.no_grad()
@@ -241,26 +248,20 @@ class CubaLIFNode(StepNode):
     def step(self, x: Tensor, state: Any, p: Any) -> tuple[Any, Any]:
         slayer = self.decay_gradient == "slayer"
         v_out = state.v_out if slayer else state.v
-        settings = self._settings()
         x = x.to(self._input_dtype)
-        new = cuba_step(
-            x,
-            state.i,
-            state.v,
-            v_out,
-            p.i_decay,
-            p.v_decay,
-            p.v_bias,
-            p.v_limit,
-            self.surrogate,
-            settings,
-        )
-        out = self._outputs(new.spike, new.i, new.v_out)
+        new = cuba_step(x, state.i, state.v, v_out, p, self._fire(p), self._settings())
+        out = self._outputs(new.spike, new.i, new.v_out, p.units)
         kept = {"v_out": new.v_out.detach()} if slayer else {}
         return out, state._replace(i=new.i, v=new.v, **kept)
 
-    def _outputs(self, spike: Tensor, i: Tensor, v_out: Tensor) -> Any:
-        extra = ([i / self.s_scale] if self.store_i_seq else []) + ([v_out / self.s_scale] if self.emit_voltage else [])
+    def _fire(self, p: Any) -> Callable[[Tensor], Tensor]:
+        """The surrogate; the default one takes its threshold, which differs from layer to layer, as a parameter."""
+        if isinstance(self.surrogate, SlayerPdf):
+            return replace(self.surrogate, v_threshold=p.pdf_threshold.detach())
+        return self.surrogate
+
+    def _outputs(self, spike: Tensor, i: Tensor, v_out: Tensor, units: Tensor) -> Any:
+        extra = ([i / units] if self.store_i_seq else []) + ([v_out / units] if self.emit_voltage else [])
         return (spike, *extra) if extra else spike
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
@@ -297,7 +298,7 @@ class CubaLIFNode(StepNode):
             return cast(Tensor, outs)
         rest = list(outs[1:])
         if self.store_i_seq:
-            self.i_seq = rest.pop(0)
+            self._i_seq = rest.pop(0)
         if self.store_v_seq:
             self.v_seq = rest.pop(0)
         return cast(Tensor, outs[0])
@@ -308,17 +309,18 @@ class CubaLIFNode(StepNode):
         i = self.i
         currents = []
         for x in x_seq.to(self._input_dtype).unbind(0):
-            i = current_step(x, i, p.i_decay, settings)
-            currents.append(as_input(i, x.dtype, settings).to(x.dtype) / settings.s_scale)
+            i = current_step(x, i, p.i_decay, p.units, settings)
+            currents.append(as_input(i, x.dtype, p.units, settings).to(x.dtype) / p.units)
         u_seq = self.norm(torch.stack(currents).flatten(0, 1)).unflatten(0, (x_seq.shape[0], -1))
         v = self.v
         v_out = self.v_out if self.decay_gradient == "slayer" else v
+        fire = self._fire(p)
         spikes, voltages = [], []
         for u in u_seq.unbind(0):
-            j = truncate(u * settings.s_scale).to(v.dtype)
-            s, v_out, v = voltage_step(j, v, v_out, p.v_decay, p.v_bias, p.v_limit, self.surrogate, settings)
+            j = truncate(u * p.units).to(v.dtype)
+            s, v_out, v = voltage_step(j, v, v_out, p, fire, settings)
             spikes.append(s.to(x_seq.dtype))
-            voltages.append(v_out / settings.s_scale)
+            voltages.append(v_out / p.units)
         self.i, self.v = i, v
         if self.decay_gradient == "slayer":
             self.v_out = v_out.detach()
@@ -327,14 +329,17 @@ class CubaLIFNode(StepNode):
         out += [torch.stack(voltages).to(x_seq.dtype)] if self.store_v_seq else []
         return tuple(out) if len(out) > 1 else out[0]
 
-    def _integers(self, step_dims: int) -> dict[str, float | Tensor]:
+    def _numbers(self, step_dims: int) -> dict[str, float | Tensor]:
         """Decays in 1/4096, bias and threshold in state units, per-channel ones shaped for steps ``[N, C, ...]``."""
         chip = self.arithmetic == "chip"
         found: dict[str, float | Tensor] = {
             "i_decay": _whole_decay(self.current_decay),
             "v_decay": _whole_decay(self.voltage_decay),
             "v_limit": 64.0 * (self.chip_threshold() if chip else self.threshold_mantissa),
+            "units": float(self.s_scale),
         }
+        if isinstance(self.surrogate, SlayerPdf):
+            found["pdf_threshold"] = self.surrogate.v_threshold
         if chip and self.norm is not None:
             mantissa = self.chip_bias()
             found["v_bias"] = 0.0 if mantissa is None else 64.0 * mantissa.to(self.norm.running_mean)
@@ -351,6 +356,11 @@ class CubaLIFNode(StepNode):
         if step_dims < 1:
             raise ValueError(f"{name} has one value per channel, but a step of the input has no channel dim")
         return value.view(-1, *([1] * (step_dims - 1)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state["_i_seq"] = None
+        return state
 
     def _register(self, name: str, value: float | Tensor, *, learnable: bool = False) -> None:
         if isinstance(value, nn.Parameter):

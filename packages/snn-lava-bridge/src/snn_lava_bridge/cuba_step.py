@@ -5,7 +5,7 @@ States are integers in units of ``1 / s_scale``, ``s_scale = 64 scale``, held in
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -21,29 +21,35 @@ class CubaSettings:
     """What one step needs to know beside tensors.
 
     Attributes:
-        scale: integer weight of 1.0.
         arithmetic: ``"slayer"`` (unbounded integers) or ``"chip"`` (24-bit wrap and saturation).
         gradient: ``"true"``, the derivative of the equations with rounding ignored, or ``"slayer"``, what slayer's
             training computes: the reset passes gradients as if it did not happen, decays get ``sum g[t+1] y[t]``.
         detach_reset: no gradient through the spike that resets (``"true"`` gradients only).
         graded: emit ``v`` where the neuron fires instead of 1.
+        exact_division: dividing an integer by ``s_scale`` and multiplying it back loses nothing (powers of two).
     """
 
-    scale: int
     arithmetic: Arithmetic = "slayer"
     gradient: DecayGradient = "true"
     detach_reset: bool = False
     graded: bool = False
+    exact_division: bool = True
 
-    @property
-    def s_scale(self) -> int:
-        """Integer state of 1.0."""
-        return 64 * self.scale
 
-    @property
-    def exact_division(self) -> bool:
-        """Whether dividing an integer by ``s_scale`` and multiplying it back loses nothing."""
-        return self.scale & (self.scale - 1) == 0
+class CubaNumbers(Protocol):
+    """The numbers of a step, tensors that broadcast with the state.
+
+    Attributes:
+        i_decay, v_decay: integers 0 ... 4096.
+        v_bias, v_limit: bias and threshold, integers in state units; the neuron fires where ``V > v_limit``.
+        units: ``s_scale``, the integer state of 1.0.
+    """
+
+    i_decay: Tensor
+    v_decay: Tensor
+    v_bias: Tensor
+    v_limit: Tensor
+    units: Tensor
 
 
 class CubaStep(NamedTuple):
@@ -55,35 +61,34 @@ class CubaStep(NamedTuple):
     v: Tensor
 
 
-def current_step(x: Tensor, i: Tensor, decay: Tensor, settings: CubaSettings) -> Tensor:
+def current_step(x: Tensor, i: Tensor, decay: Tensor, s_scale: Tensor, settings: CubaSettings) -> Tensor:
     """``I[t] = (1 - a_I) I[t-1] + X[t]`` in integers.
 
     Args:
         x: input in weight units.
         i: integer current of the step before, in the dtype of the result.
         decay: integers 0 ... 4096, broadcastable to ``x``.
+        s_scale: integer state of 1.0.
     """
     carried = leak_through(i, i, decay, slayer=settings.gradient == "slayer")
     if settings.arithmetic == "slayer":
-        return carried + truncate(x * settings.s_scale).to(i.dtype)
+        return carried + truncate(x * s_scale).to(i.dtype)
     # The chip adds an integer number of weight units. Wrapping it first keeps every sum within 24 exact bits.
-    return wrap(carried + chip_drive((x * settings.scale).to(i.dtype)))
+    return wrap(carried + chip_drive((x * (s_scale / 64)).to(i.dtype)))
 
 
-def as_input(i: Tensor, x_dtype: torch.dtype, settings: CubaSettings) -> Tensor:
+def as_input(i: Tensor, x_dtype: torch.dtype, s_scale: Tensor, settings: CubaSettings) -> Tensor:
     """The integer current as the voltage integrator gets it: slayer hands it over as a float of weight units."""
     if settings.arithmetic == "chip" or (settings.exact_division and i.dtype == x_dtype):
         return i
-    return truncate(i.to(x_dtype) / settings.s_scale * settings.s_scale).to(i.dtype)
+    return truncate(i.to(x_dtype) / s_scale * s_scale).to(i.dtype)
 
 
 def voltage_step(
     j: Tensor,
     v: Tensor,
     v_out: Tensor,
-    decay: Tensor,
-    bias: Tensor | float,
-    threshold: Tensor | float,
+    p: CubaNumbers,
     fire: Callable[[Tensor], Tensor],
     settings: CubaSettings,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,15 +96,14 @@ def voltage_step(
 
     Args:
         j: integer current; v: integer voltage carried from the step before; v_out: that voltage before its reset.
-        decay: integers 0 ... 4096.
-        bias, threshold: integers in state units; the neuron fires where ``V > threshold``.
+        p: see `CubaNumbers`.
         fire: surrogate of the Heaviside step, applied to ``V - threshold - eps`` in weight units.
     """
-    now = leak_through(v, v_out, decay, slayer=settings.gradient == "slayer") + j + bias
+    now = leak_through(v, v_out, p.v_decay, slayer=settings.gradient == "slayer") + j + p.v_bias
     if settings.arithmetic == "chip":
         now = saturate(now)
     # 0.01 is less than one integer unit, so that u >= 0 is the chip's strict V > threshold.
-    u = (now - threshold - 0.01) * (1.0 / settings.s_scale)
+    u = (now - p.v_limit - 0.01) * (1.0 / p.units)
     fired = fire(u)
     if settings.gradient == "slayer":
         carried = erase(now, fired.detach())
@@ -107,7 +111,7 @@ def voltage_step(
         carried = now * (1.0 - (fired.detach() if settings.detach_reset else fired))
     spike = fired
     if settings.graded:
-        value = now / settings.s_scale
+        value = now / p.units
         graded = getattr(fire, "graded", None)
         spike = fired * value
         if graded is not None:
@@ -121,17 +125,14 @@ def cuba_step(
     i: Tensor,
     v: Tensor,
     v_out: Tensor,
-    i_decay: Tensor,
-    v_decay: Tensor,
-    bias: Tensor | float,
-    threshold: Tensor | float,
+    p: CubaNumbers,
     fire: Callable[[Tensor], Tensor],
     settings: CubaSettings,
 ) -> CubaStep:
     """Current, voltage, spike and reset of one step; arguments as in `current_step` and `voltage_step`."""
-    i = current_step(x, i, i_decay, settings)
-    j = as_input(i, x.dtype, settings)
-    spike, v_out, v = voltage_step(j, v, v_out, v_decay, bias, threshold, fire, settings)
+    i = current_step(x, i, p.i_decay, p.units, settings)
+    j = as_input(i, x.dtype, p.units, settings)
+    spike, v_out, v = voltage_step(j, v, v_out, p, fire, settings)
     return CubaStep(spike.to(x.dtype), i, v_out, v)
 
 

@@ -16,12 +16,12 @@ class SlayerPdf(Surrogate):
     units. (S. B. Shrestha, G. Orchard: SLAYER: Spike Layer Error Reassignment in Time, NeurIPS 2018.)
     """
 
-    v_threshold: float = 1.0
+    v_threshold: float | Tensor = 1.0
     tau_grad: float = 1.0
     scale_grad: float = 1.0
 
     @property
-    def tau(self) -> float:
+    def tau(self) -> float | Tensor:
         """Width in weight units."""
         return 100.0 * self.tau_grad * self.v_threshold
 
