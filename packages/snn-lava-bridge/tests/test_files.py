@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import snn_neurons
 from snn_lava_bridge import (
     CubaLIFNode,
     FlattenBlock,
@@ -222,6 +223,28 @@ def test_plain_neurons_are_mapped(tmp_path):
     x = torch.randint(0, 2, (30, 2, 4)).float()
     mine = net[1](net[0](x))
     assert torch.equal(simulate_layers(read_netx(tmp_path / "x.net"), x)[0].spikes[1:].float(), mine[:-1])
+
+
+def test_the_report_has_the_rounding_of_decays_weights_and_thresholds(tmp_path):
+    decays = torch.tensor([0.25, 0.3, 1.0]), 0.1
+    net = nn.Sequential(
+        dense_block(2, 3, CubaLIFNode(*decays, 0.99, scale=32)),
+        nn.Linear(3, 2, bias=False), snn_neurons.CubaLIFNode(current_decay=0.3, voltage_decay=0.5),
+        nn.Linear(2, 2, bias=False), IFNode(),
+    )  # fmt: skip
+    with torch.no_grad():
+        net[0].synapse.weight.copy_(torch.tensor([[1.0, 2.03], [0.5, -0.25], [9.0, -9.0]]))
+        for linear in (net[1], net[3]):
+            linear.weight.copy_(torch.full_like(linear.weight, 0.5))
+    report = export_netx(net, tmp_path / "x.net", scale=64)
+    block, plain, integrator = report.layers
+    assert block.decay_error == pytest.approx(abs(410 / 4096 - 0.1), abs=1e-8)
+    assert block.weight_error == pytest.approx(0.03, abs=1e-6)
+    assert block.saturated == pytest.approx(2 / 6)
+    assert block.threshold_error == pytest.approx(31 / 32 / 0.99 - 1)
+    assert plain.decay_error == pytest.approx(abs(1229 / 4096 - 0.3), abs=1e-8)
+    assert integrator.decay_error == 0
+    assert [f.code for f in report.findings] == ["saturated"]
 
 
 def test_verify_names_layer_step_and_neuron(tmp_path):

@@ -68,6 +68,10 @@ def map_neuron(node: nn.Module, name: str) -> MappedNeuron:
             scale=node.scale,
             bias=node.chip_bias(),
             chip_threshold=node.chip_threshold(),
+            decay_error=max(
+                _rounding(node.current_decay, node.current_decay_mantissa),
+                _rounding(node.voltage_decay, node.voltage_decay_mantissa),
+            ),
         )
     known = {cls: getattr(snn_neurons, cls, None) for cls in ("IFNode", "LIFNode", "CubaLIFNode")}
     kind = next((k for k, cls in known.items() if cls is not None and type(node) is cls), None)
@@ -126,5 +130,10 @@ def _mantissa(decay: Tensor, name: str) -> tuple[Tensor, float]:
         raise LavaExportError(
             f"{name}: decay {float(decay.min()):.4g} ... {float(decay.max()):.4g} must lie in 0 ... 1"
         )
-    mantissa = torch.round(decay * P_SCALE)
-    return mantissa.long(), float((mantissa / P_SCALE - decay).abs().max())
+    mantissa = torch.round(decay * P_SCALE).long()
+    return mantissa, _rounding(decay, mantissa)
+
+
+def _rounding(decay: float | Tensor, mantissa: Tensor) -> float:
+    wanted = torch.as_tensor(decay, dtype=torch.float64).detach().cpu()
+    return float((mantissa.double() / P_SCALE - wanted).abs().max())

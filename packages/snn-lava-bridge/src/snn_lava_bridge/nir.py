@@ -107,7 +107,6 @@ def nir_to_netx(graph: Any, path: str | PathLike[str], *, dt: float = 1e-3, scal
     nir = _nir()
     modules: list[nn.Module] = []
     shape: tuple[int, ...] | None = None
-    errors, thresholds = [0.0], [0.0]
     for name, node in _chain(graph):
         if isinstance(node, nir.Input):
             shape = tuple(int(n) for n in np.asarray(node.input_type["input"]).reshape(-1))
@@ -116,18 +115,16 @@ def nir_to_netx(graph: Any, path: str | PathLike[str], *, dt: float = 1e-3, scal
         elif isinstance(node, nir.Linear | nir.Affine | nir.Conv2d):
             modules.append(_module(nir, name, node))
         elif isinstance(node, nir.CubaLIF):
-            neuron, gain, error = _neuron(name, node, dt, scale)
+            neuron, gain = _neuron(name, node, dt, scale)
             with torch.no_grad():
                 for p in modules[-1].parameters() if modules else ():
                     p.mul_(gain)
-            errors.append(error)
-            wanted = float(np.asarray(node.v_threshold).flat[0])
-            thresholds.append(abs(neuron.effective_threshold / wanted - 1))
             modules.append(neuron)
         elif not isinstance(node, nir.Output):
             raise LavaExportError(f"{name}: a NIR {type(node).__name__} has no counterpart on the chip")
     report = export_netx(nn.Sequential(*modules), path, shape)
-    return NirReport(max(errors), max(thresholds), report)
+    decays, thresholds = ([abs(getattr(r, n)) for r in report.layers] for n in ("decay_error", "threshold_error"))
+    return NirReport(max(decays), max(thresholds), report)
 
 
 def _chain(graph: Any) -> list[tuple[str, Any]]:
@@ -171,7 +168,7 @@ def _module(nir: Any, name: str, node: Any) -> nn.Module:
     return module
 
 
-def _neuron(name: str, node: Any, dt: float, scale: int) -> tuple[CubaLIFNode, float, float]:
+def _neuron(name: str, node: Any, dt: float, scale: int) -> tuple[CubaLIFNode, float]:
     if np.any(node.v_leak) or np.any(node.v_reset):
         raise LavaExportError(f"{name}: v_leak and v_reset must be 0 on the chip")
     a_i, a_v = (_per_channel(name, dt / np.asarray(tau, np.float64)) for tau in (node.tau_syn, node.tau_mem))
@@ -184,11 +181,7 @@ def _neuron(name: str, node: Any, dt: float, scale: int) -> tuple[CubaLIFNode, f
     if float(a_i.max()) > 1 or float(a_v.max()) > 1:
         raise LavaExportError(f"{name}: dt={dt} exceeds a time constant; choose a smaller step")
     neuron = CubaLIFNode(a_i.float(), a_v.float(), float(thresholds.flat[0]), scale=scale)
-    error = max(
-        float((m.double() / 4096 - a).abs().max())
-        for m, a in ((neuron.current_decay_mantissa, a_i), (neuron.voltage_decay_mantissa, a_v))
-    )
-    return neuron, float(gains.flat[0]), error
+    return neuron, float(gains.flat[0])
 
 
 def _per_channel(name: str, decay: np.ndarray[Any, Any]) -> Tensor:
