@@ -1,5 +1,8 @@
 """Programs: what is traced, what is refused, how it is written and read."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -52,10 +55,14 @@ def branch(x, state):
         (lambda x, state: state.v + x.cumsum(0), "aten.cumsum"),
         (lambda x, state: state.v + x.mean(), "aten.mean"),
         (lambda x, state: state.v + x.flip(0), "aten.flip"),
-        (branch, "branch"),
+        (branch, "aten.any"),
+        (lambda x, state: x if torch.isnan(x.detach()[0]) else state.v, "aten.select"),
+        (lambda x, state: x if x.new_zeros(()) < x else state.v, "branch"),
+        (lambda x, state: state.v + x.detach().tolist()[0], "Tensor.tolist"),
+        (lambda x, state: state.v + float(x.detach().numpy()[0]), "Tensor.numpy"),
         (matmul, "aten.mm|not pointwise|shape"),
     ],
-    ids=["cumsum", "mean", "flip", "branch", "matmul"],
+    ids=["cumsum", "mean", "flip", "any", "item", "branch", "tolist", "numpy", "matmul"],
 )
 def test_what_cannot_be_fused_is_named_and_runs_as_a_loop(charge, named):
     class Odd(SpikingNode):
@@ -67,7 +74,19 @@ def test_what_cannot_be_fused_is_named_and_runs_as_a_loop(charge, named):
     with pytest.raises(NotFusableError, match="Odd cannot run with backend='native'"):
         Odd(step_mode="m", backend="native")(torch.rand(4, 3))
     if charge is not matmul:
-        assert Odd(step_mode="m", backend="torch")(torch.rand(4, 3)).shape == (4, 3)
+        assert Odd(step_mode="m", backend="torch")(torch.rand(4, 1)).shape == (4, 1)
+
+
+def test_tracing_is_quick_because_it_imports_no_compiler():
+    code = """
+import sys, torch
+from snn_neurons import LIFNode
+x = torch.rand(4, 2, requires_grad=True)
+LIFNode(step_mode="m", backend="torch")(x).sum().backward()
+print([name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_builder_folds_shares_and_drops():
