@@ -9,7 +9,6 @@ Labels are used only after training, to name the neurons. Figures are drawn wher
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import torch
 from digits import Digits, fail, load_digits
 from torch import Tensor
 
+from snn_base.progress import progress
 from snn_learning.networks import DiehlCookNetwork, RetinaEncoder, assign_labels, classify
 
 READOUTS = ("all_activity", "proportion", "likelihood")
@@ -74,20 +74,18 @@ def train(
     total, batch = run.config["epochs"] * len(images), run.config["batch"]
     until = total if until is None else min(until, total)
     run.net.train()
-    with progress(total, int(run.net.samples)) as bar:
-        updates = 0
-        while (seen := int(run.net.samples)) < until:
-            epoch, start = divmod(seen, len(images))
-            generator = torch.Generator().manual_seed(1000 * run.config["seed"] + epoch)
-            order = torch.randperm(len(images), generator=generator)
-            for rows in order[start:].split(batch):
-                run.net.learn(run.encoder(images[rows]))
-                bar.update(len(rows))
-                updates += 1
-                if checkpoint is not None and updates % every == 0:
-                    run.save(checkpoint)
-                if int(run.net.samples) >= until:
-                    break
+    updates = 0
+    while (seen := int(run.net.samples)) < until:
+        epoch, start = divmod(seen, len(images))
+        generator = torch.Generator().manual_seed(1000 * run.config["seed"] + epoch)
+        order = torch.randperm(len(images), generator=generator)
+        for rows in progress(order[start:].split(batch), desc=f"pass {epoch + 1} of {run.config['epochs']}"):
+            run.net.learn(run.encoder(images[rows]))
+            updates += 1
+            if checkpoint is not None and updates % every == 0:
+                run.save(checkpoint)
+            if int(run.net.samples) >= until:
+                break
     if checkpoint is not None:
         run.save(checkpoint)
 
@@ -98,33 +96,6 @@ def responses(run: Run, images: Tensor, *, steps: int) -> Tensor:
     run.net.eval()
     encoder = RetinaEncoder(steps, sigma=run.encoder.sigma, contrast=run.encoder.contrast, seed=run.config["seed"] + 1)
     return torch.cat([run.net.respond(encoder(part)).sum(0) for part in images.split(250)])
-
-
-class _Plain:
-    """A progress line for where tqdm is not installed."""
-
-    def __init__(self, total: int, done: int) -> None:
-        self.total, self.done, self.start, self.first = total, done, time.perf_counter(), done
-
-    def __enter__(self) -> "_Plain":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        print(file=sys.stderr)
-
-    def update(self, n: int) -> None:
-        before, self.done = self.done, self.done + n
-        if before * 50 // self.total != self.done * 50 // self.total:
-            rate = (self.done - self.first) / (time.perf_counter() - self.start)
-            print(f"\r{self.done}/{self.total} images, {rate:.0f}/s", end="", file=sys.stderr, flush=True)
-
-
-def progress(total: int, done: int) -> Any:
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return _Plain(total, done)
-    return tqdm(total=total, initial=done, unit=" images", mininterval=0.5)
 
 
 def figures(run: Run, labels: Tensor, confusion: Tensor, folder: Path) -> Iterator[Path]:
