@@ -9,6 +9,8 @@ from snn_convert.nir_graph import NIRNetwork
 from snn_convert.nir_import import from_nir
 from snn_convert.nir_units import NIRError
 from snn_convert.observers import (
+    BalancingObserver,
+    BatchPercentileObserver,
     EMAObserver,
     MaxObserver,
     MSEObserver,
@@ -16,13 +18,17 @@ from snn_convert.observers import (
     PercentileObserver,
     ScaledMaxObserver,
 )
-from snn_convert.recipes import RECIPES, Recipe
+from snn_convert.qcfs import QCFS
+from snn_convert.recipes import RECIPES, Recipe, braincog, local_threshold_balancing, rate_coding
 from snn_convert.spiking_model import SpikingModel
 from snn_convert.support import SupportReport, UnsupportedOp, UnsupportedOpsError, check
 from snn_convert.verification import LayerError, Verification, verify
 
 __all__ = [
+    "QCFS",
     "RECIPES",
+    "BalancingObserver",
+    "BatchPercentileObserver",
     "BurstNeurons",
     "CaptureError",
     "EMAObserver",
@@ -44,9 +50,12 @@ __all__ = [
     "UnsupportedOpsError",
     "Verification",
     "__version__",
+    "braincog",
     "check",
     "convert",
     "from_nir",
+    "local_threshold_balancing",
+    "rate_coding",
     "to_nir",
     "verify",
 ]

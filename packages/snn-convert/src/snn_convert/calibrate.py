@@ -1,14 +1,16 @@
 """Running calibration data through a network and keeping statistics of its activations."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from snn_base.progress import progress
+from snn_convert.capture import module_path
+from snn_convert.fold import constant
 from snn_convert.observers import Observer
-from snn_convert.support import activation_bounds, classify, data_nodes
+from snn_convert.support import activation_bounds, classify, data_nodes, op_name
 
 
 def activation_nodes(network: fx.GraphModule) -> list[fx.Node]:
@@ -19,34 +21,79 @@ def activation_nodes(network: fx.GraphModule) -> list[fx.Node]:
     ]
 
 
+def reiterable(calibration: Iterable[Any]) -> Iterable[Any]:
+    """The calibration data as something that can be gone through again.
+
+    What starts afresh at every ``iter``, such as a list or a ``DataLoader``, is left as it is and read batch by batch;
+    a generator gives its batches only once and is kept in memory.
+    """
+    return list(calibration) if iter(calibration) is calibration else calibration
+
+
 def observe(
-    network: fx.GraphModule, batches: Iterable[Any], make_observer: Callable[[], Observer], device: torch.device
+    network: fx.GraphModule,
+    batches: Iterable[Any],
+    make_observer: Callable[[], Observer],
+    device: torch.device,
+    *,
+    passes: int = 1,
 ) -> dict[str, Observer]:
-    """Run all batches through ``network`` and return an observer for each activation, by the name of its node."""
-    observers = {node.name: make_observer() for node in activation_nodes(network)}
+    """Run all batches through ``network`` and return an observer for each activation, by the name of its node.
+
+    Activations that bring a threshold of their own along are left out.
+
+    Args:
+        network: the captured network.
+        batches: calibration data that can be gone through ``passes`` times.
+        make_observer: makes the observer of one activation.
+        device: where the network is.
+        passes: how often all batches are shown.
+    """
+    nodes = activation_nodes(network)
+    observers = {node.name: make_observer() for node in nodes if own_threshold(network, node) is None}
     watcher = _Watcher(network, observers)
     with torch.no_grad():
-        for x in progress(inputs(batches, device), desc="calibration"):
-            watcher.run(x)
+        for _ in range(passes if observers else 0):
+            total = len(batches) if isinstance(batches, Sized) else None
+            for x in progress(inputs(batches, device), total=total, desc="calibration"):
+                watcher.run(x)
     return observers
 
 
-def thresholds(network: fx.GraphModule, observers: Mapping[str, Observer], levels: int) -> dict[str, Tensor]:
-    """Threshold of each activation, shaped ``[C, 1, ...]`` for channels or ``[]`` for the layer.
+def own_threshold(network: fx.GraphModule, node: fx.Node) -> Tensor | None:
+    """The threshold that an activation was trained with (`QCFS`), or ``None``."""
+    return constant(network, node.args[1]) if op_name(node) == "qcfs" else None
 
-    A clip such as that of ReLU6 bounds it; a channel that was never active takes the largest of its layer.
+
+def thresholds(network: fx.GraphModule, observers: Mapping[str, Observer], levels: int) -> dict[str, Tensor]:
+    """Threshold of each activation in its dtype, shaped ``[C, 1, ...]`` for channels or ``[]`` for the layer.
+
+    A clip such as that of ReLU6 bounds it; a channel that was never active takes the largest of its layer. Activations
+    that were trained with a threshold keep that.
+
+    Raises:
+        ValueError: a trained threshold is not positive.
     """
     result = {}
     for node in activation_nodes(network):
-        theta = observers[node.name].threshold(levels)
-        bounds = activation_bounds(node)
-        if bounds is not None and bounds[1] is not None:
-            theta = theta.clamp(max=bounds[1])
-        largest = theta.max() if bool(theta.max() > 0) else torch.ones_like(theta[0])
-        theta = torch.where(theta > 0, theta, largest)
-        spatial = node.meta["val"].dim() - 2
-        result[node.name] = theta.view(-1, *([1] * spatial)) if len(theta) > 1 else theta.view(())
+        theta = own_threshold(network, node)
+        if theta is None:
+            theta = _from_statistics(node, observers[node.name].threshold(levels))
+        elif not bool((theta > 0).all()):
+            where = module_path(node) or node.name
+            raise ValueError(f"the trained threshold of {where} must be positive, got {theta.min().item()}")
+        result[node.name] = theta.to(node.meta["val"].dtype)
     return result
+
+
+def _from_statistics(node: fx.Node, theta: Tensor) -> Tensor:
+    bounds = activation_bounds(node)
+    if bounds is not None and bounds[1] is not None:
+        theta = theta.clamp(max=bounds[1])
+    largest = theta.max() if bool(theta.max() > 0) else torch.ones_like(theta[0])
+    theta = torch.where(theta > 0, theta, largest)
+    spatial = node.meta["val"].dim() - 2
+    return theta.view(-1, *([1] * spatial)) if len(theta) > 1 else theta.view(())
 
 
 def inputs(batches: Iterable[Any], device: torch.device) -> Iterator[Tensor]:
@@ -78,4 +125,5 @@ class _Watcher(fx.Interpreter):
         value = super().run_node(n)
         if n.name in self.observers:
             self.observers[n.name].update(value)
+            return self.observers[n.name].pass_on(value)
         return value

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_convert.calibrate import inputs, observe, thresholds
+from snn_convert.calibrate import inputs, observe, reiterable, thresholds
 from snn_convert.capture import capture
 from snn_convert.correct import correct
 from snn_convert.fold import fold_batch_norm
@@ -25,6 +25,7 @@ def convert(
     Args:
         model: a network of ReLU-like activations that takes and returns one tensor; left untouched.
         calibration: batches of typical inputs: tensors, tuples that begin with one, or dicts whose first value is one.
+            It is gone through several times and read batch by batch; a generator is kept in memory.
         timesteps: the number of steps T to be accurate at.
         recipe: a name of `RECIPES` or a `Recipe`.
 
@@ -37,7 +38,7 @@ def convert(
         raise ValueError(f"convert: timesteps must be at least 1, got {timesteps}")
     chosen = find_recipe(recipe)
     device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    batches = calibration if isinstance(calibration, list | tuple) else list(calibration)
+    batches = reiterable(calibration)
     first = next(inputs(batches, device), None)
     if first is None:
         raise ValueError("convert: calibration yields no batch")
@@ -46,14 +47,14 @@ def convert(
     if not report.supported:
         raise UnsupportedOpsError(report)
     fold_batch_norm(network)
-    observers = observe(network, batches, chosen.observer, device)
+    observers = observe(network, batches, chosen.observer, device, passes=chosen.passes)
     theta = thresholds(network, observers, timesteps * chosen.spikes_per_step)
     neurons = {name: ConvertedNeuron(chosen.neuron(), value, chosen.initial) for name, value in theta.items()}
-    program = unroll(network, neurons)
+    program = unroll(network, neurons, chosen.maximum)
     if chosen.bias_correction or chosen.membrane_calibration:
         x = _samples(batches, device, chosen.correction_samples)
         bias, membrane = chosen.bias_correction, chosen.membrane_calibration
-        correct(network, program, x, timesteps, bias=bias, membrane=membrane)
+        correct(network, program, x, timesteps, bias=bias, membrane=membrane, rounds=chosen.correction_rounds)
     return SpikingModel(program, timesteps).eval()
 
 

@@ -27,6 +27,8 @@ def fold_batch_norm(network: fx.GraphModule) -> int:
             continue
         if not all(isinstance(a, fx.Node) and a.op == "get_attr" for a in layer.args[1:2]):
             continue
+        if op_name(layer) == "linear" and layer.meta["val"].dim() != 2:
+            continue  # of [N, C, F] it makes features in the last dim, and the norm is of the second
         _fold(network, layer, node)
         folded += 1
     network.graph.eliminate_dead_code()
@@ -35,14 +37,14 @@ def fold_batch_norm(network: fx.GraphModule) -> int:
 
 
 def _fold(network: fx.GraphModule, layer: fx.Node, norm: fx.Node) -> None:
-    gamma, beta, mean, var = (_value(network, a) for a in norm.args[1:5])
+    gamma, beta, mean, var = (constant(network, a) for a in norm.args[1:5])
     eps = next(a for a in reversed(norm.args) if isinstance(a, float))  # the last float of every form
     assert mean is not None
     assert var is not None
     scale = (var + eps).rsqrt() * (1.0 if gamma is None else gamma)
-    weight = _value(network, layer.args[1])
+    weight = constant(network, layer.args[1])
     assert weight is not None
-    bias = _value(network, layer.args[2]) if len(layer.args) > 2 else None
+    bias = constant(network, layer.args[2]) if len(layer.args) > 2 else None
     shift = (0.0 if bias is None else bias) * scale - mean * scale + (0.0 if beta is None else beta)
     if op_name(layer) in _TRANSPOSED:
         groups = layer.args[6] if len(layer.args) > 6 else 1
@@ -63,10 +65,14 @@ def _fold(network: fx.GraphModule, layer: fx.Node, norm: fx.Node) -> None:
     for result in outputs_of_norm:
         if result is norm or result.args[1] == 0:
             result.replace_all_uses_with(layer)
+    for dead in (*outputs_of_norm, norm):  # now, so that a second norm sees the layer with one user less
+        if not dead.users and not dead._erased:
+            network.graph.erase_node(dead)
 
 
-def _value(network: fx.GraphModule, argument: Any) -> Tensor | None:
-    if not isinstance(argument, fx.Node):
+def constant(network: fx.GraphModule, argument: Any) -> Tensor | None:
+    """The tensor behind a ``get_attr`` node; ``None`` for anything else."""
+    if not isinstance(argument, fx.Node) or argument.op != "get_attr":
         return None
     value: Any = network
     for part in str(argument.target).split("."):

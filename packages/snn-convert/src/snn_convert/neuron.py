@@ -151,11 +151,15 @@ class CumulativeMaximum(MemoryModule):
 
 
 class FoldedMaximum(nn.Module):
-    """`CumulativeMaximum` for time folded into the batch, ``[T N, ...]``."""
+    """A maximum pooling of spikes for time folded into the batch, ``[T N, ...]``.
 
-    def __init__(self, maximum: nn.Module) -> None:
+    Args:
+        pooling: takes ``[T, N, ...]``, such as `CumulativeMaximum`.
+    """
+
+    def __init__(self, pooling: MemoryModule) -> None:
         super().__init__()
-        self.cumulative = CumulativeMaximum(maximum)
+        self.cumulative = pooling
 
     def forward(self, x: Tensor, steps: int) -> Tensor:
         y: Tensor = self.cumulative(x.unflatten(0, (steps, -1)))

@@ -165,8 +165,10 @@ class Writer:
             known = near[0].shape if near else shapes[next(a for a, b in module.delayed if b == layer)]
             total = Value(tuple(s for v in near for s in v.sources), known)
             before = len(self.nodes)
-            ends[layer] = total if layer == "output" else self.write(
-                module.layers[layer], f"{name}_{layer}" if name else layer, total
+            ends[layer] = (
+                total
+                if layer == "output"
+                else self.write(module.layers[layer], f"{name}_{layer}" if name else layer, total)
             )
             names = list(self.nodes)[before:]
             first[layer] = names[0] if names else ""

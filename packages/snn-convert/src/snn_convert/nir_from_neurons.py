@@ -189,4 +189,3 @@ _WRITERS: dict[type[nn.Module], Writer] = {
     EulerCubaLI: _euler_cuba,
     EulerCubaLIF: _euler_cuba,
 }
-

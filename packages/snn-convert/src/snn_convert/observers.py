@@ -28,6 +28,10 @@ class Observer(ABC):
         rows = a.detach().float().movedim(1, -1)
         self.observe(rows.reshape(-1, a.shape[1]) if self.per_channel else rows.reshape(-1, 1))
 
+    def pass_on(self, a: Tensor) -> Tensor:
+        """What the layers after the activation are to see of it during calibration; by default all of it."""
+        return a
+
     @abstractmethod
     def observe(self, values: Tensor) -> None:
         """Take in ``values [samples, channels]``."""
@@ -50,8 +54,7 @@ class MaxObserver(Observer):
 
     def __init__(self, per_channel: bool = False, scale: float = 1.0) -> None:
         super().__init__(per_channel)
-        if not 0.0 < scale <= 1.0:
-            raise ValueError(f"{type(self).__name__}: scale must be in (0, 1], got {scale}")
+        _check_share(self, "scale", scale)
         self.scale = scale
         self.maximum: Tensor | None = None
 
@@ -76,28 +79,102 @@ class ScaledMaxObserver(MaxObserver):
         super().__init__(per_channel, scale)
 
 
-class EMAObserver(Observer):
-    """Moving average of the maxima of batches, ``m <- (1 - momentum) m + momentum max(a)``, from the first maximum.
+class BatchPercentileObserver(MaxObserver):
+    """The largest, over batches, of the activation that a share ``p`` of the batch does not exceed; no histogram.
 
-    The one observer whose result depends on the order of the batches, and which therefore cannot be merged.
+    ``theta = max_b a_b[k]``, ``a_b`` the ``n`` sorted activations of batch b, ``k = floor(p n)`` counted from 1, or
+    ``floor(p (n - 1)) + 1`` for channels. Independent of the order of batches, though not of how they are cut.
     """
 
-    def __init__(self, momentum: float = 0.1, per_channel: bool = False) -> None:
+    def __init__(self, p: float = 0.9995, per_channel: bool = False) -> None:
         super().__init__(per_channel)
-        if not 0.0 < momentum <= 1.0:
-            raise ValueError(f"EMAObserver: momentum must be in (0, 1], got {momentum}")
-        self.momentum = momentum
-        self.average: Tensor | None = None
+        _check_share(self, "p", p)
+        self.p = p
 
     def observe(self, values: Tensor) -> None:
-        top = values.amax(0)
-        self.average = top if self.average is None else torch.lerp(self.average, top, self.momentum)
+        n = len(values)
+        rank = int(self.p * (n - 1)) + 1 if self.per_channel else max(int(self.p * n), 1)
+        super().observe(values.kthvalue(rank, 0).values.unsqueeze(0))
+
+
+class EMAObserver(Observer):
+    """Average over batches of the largest activation of each, or of one of its percentiles.
+
+    With ``momentum = m`` it is the moving average ``theta <- (1 - m) theta + m s_b``, from the first batch's ``s_b``,
+    the one statistic here that depends on the order of batches and that cannot be merged. Without, it is the plain mean
+    of ``s_b``, which is what the moving average is on average over all orders.
+
+    Args:
+        momentum: m in (0, 1], or ``None`` for the mean.
+        per_channel: see `Observer`.
+        p: ``s_b`` is the activation that a share p of the batch stays below, interpolated between neighbours; 1 is the
+            largest.
+        scale: factor of ``s_b`` in (0, 1].
+    """
+
+    def __init__(
+        self, momentum: float | None = None, per_channel: bool = False, *, p: float = 1.0, scale: float = 1.0
+    ) -> None:
+        super().__init__(per_channel)
+        for name, value in (("momentum", 1.0 if momentum is None else momentum), ("p", p), ("scale", scale)):
+            _check_share(self, name, value)
+        self.momentum, self.p, self.scale = momentum, p, scale
+        self.average: Tensor | None = None
+        self.batches = 0
+
+    def observe(self, values: Tensor) -> None:
+        self._add(_quantile(values, self.p) * self.scale, 1)
+
+    def _add(self, statistic: Tensor, batches: int) -> None:
+        self.batches += batches
+        weight = batches / self.batches if self.momentum is None else self.momentum
+        self.average = statistic if self.average is None else torch.lerp(self.average, statistic, weight)
 
     def merge(self, other: Observer) -> None:
-        raise TypeError("EMAObserver depends on the order of batches and cannot be merged; use MaxObserver")
+        _check_kind(self, other)
+        assert isinstance(other, EMAObserver)
+        if self.momentum is not None or other.momentum is not None:
+            raise TypeError(
+                "EMAObserver with a momentum depends on the order of batches and cannot be merged; leave it out"
+            )
+        if other.average is not None:
+            self._add(other.average, other.batches)
 
     def threshold(self, levels: int) -> Tensor:
         return _seen(self, self.average)
+
+
+class BalancingObserver(Observer):
+    """Threshold that rises by how much of the activation it cuts off, batch after batch (local threshold balancing).
+
+    ``theta <- theta + 2 rate E[max(a - theta, 0)]`` for each channel, from 0, which is a descent on
+    ``E[max(a - theta, 0)^2]``; the layers after it see ``min(a, theta)``. It stops where the data do, so it depends on
+    the number of batches and on their order, and cannot be merged.
+
+    Bu et al., "Inference-Scale Complexity in ANN-SNN Conversion for High-Performance and Low-Power Applications", CVPR
+    2025, arXiv:2409.03368.
+    """
+
+    def __init__(self, rate: float = 1.0, per_channel: bool = True) -> None:
+        super().__init__(per_channel)
+        if not rate > 0.0:
+            raise ValueError(f"BalancingObserver: rate must be positive, got {rate}")
+        self.rate = rate
+        self.theta: Tensor | None = None
+
+    def observe(self, values: Tensor) -> None:
+        theta = torch.zeros_like(values[0]) if self.theta is None else self.theta
+        self.theta = theta + 2 * self.rate * (values - theta).clamp(min=0).mean(0)
+
+    def pass_on(self, a: Tensor) -> Tensor:
+        theta = _seen(self, self.theta).to(a.dtype)
+        return torch.minimum(a, theta.view(-1, *([1] * (a.dim() - 2))) if self.per_channel else theta)
+
+    def merge(self, other: Observer) -> None:
+        raise TypeError("BalancingObserver depends on the order of batches and cannot be merged")
+
+    def threshold(self, levels: int) -> Tensor:
+        return _seen(self, self.theta)
 
 
 class _HistogramObserver(Observer):
@@ -140,8 +217,7 @@ class PercentileObserver(_HistogramObserver):
 
     def __init__(self, p: float = 0.999, per_channel: bool = False) -> None:
         super().__init__(per_channel)
-        if not 0.0 < p <= 1.0:
-            raise ValueError(f"PercentileObserver: p must be in (0, 1], got {p}")
+        _check_share(self, "p", p)
         self.p = p
 
     def threshold(self, levels: int) -> Tensor:
@@ -178,6 +254,22 @@ class MSEObserver(_HistogramObserver):
         return theta
 
 
+def _quantile(values: Tensor, p: float) -> Tensor:
+    """Quantile of each column, interpolated between neighbours, for any number of rows."""
+    if p == 1.0:
+        return values.amax(0)
+    place = p * (len(values) - 1)
+    below = int(place)
+    low = values.kthvalue(below + 1, 0).values
+    high = values.kthvalue(min(below + 2, len(values)), 0).values
+    return torch.lerp(low, high, place - below)
+
+
+def _check_share(observer: Observer, name: str, value: float) -> None:
+    if not 0.0 < value <= 1.0:
+        raise ValueError(f"{type(observer).__name__}: {name} must be in (0, 1], got {value}")
+
+
 def _seen(observer: Observer, value: Tensor | None) -> Tensor:
     if value is None:
         raise RuntimeError(f"{type(observer).__name__} has seen no data; the calibration data were empty")
@@ -185,5 +277,6 @@ def _seen(observer: Observer, value: Tensor | None) -> Tensor:
 
 
 def _check_kind(one: Observer, other: Observer) -> None:
-    if type(one) is not type(other) or one.per_channel != other.per_channel:
+    settings = ("per_channel", "p", "scale", "momentum")
+    if type(one) is not type(other) or any(getattr(one, k, None) != getattr(other, k, None) for k in settings):
         raise TypeError(f"{type(one).__name__} cannot be merged with {type(other).__name__} of other settings")

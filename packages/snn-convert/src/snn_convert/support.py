@@ -27,7 +27,7 @@ _MAXIMUM = {
     "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "amax", "max_pool1d", "max_pool2d",
     "max_pool2d_with_indices", "max_pool3d", "max_pool3d_with_indices",
 }  # fmt: skip
-_RELU = {"relu", "relu6", "hardtanh", "clamp", "clamp_min", "threshold"}
+_RELU = {"relu", "relu6", "hardtanh", "clamp", "clamp_min", "threshold", "qcfs"}
 _ADVICE = {
     "gelu": "train with ReLU",
     "silu": "train with ReLU",

@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from snn_convert.neuron import FoldedMaximum
+from snn_base import MemoryModule
+from snn_convert.neuron import CumulativeMaximum, FoldedMaximum
 from snn_convert.support import classify, data_nodes, op_name
+from snn_layers import SpikeMaxPool
 
 
 def tile(x: Tensor, steps: int) -> Tensor:
@@ -20,7 +22,11 @@ def repeats(size: int, steps: int) -> int:
     return size * steps
 
 
-def unroll(network: fx.GraphModule, neurons: Mapping[str, nn.Module]) -> fx.GraphModule:
+def unroll(
+    network: fx.GraphModule,
+    neurons: Mapping[str, nn.Module],
+    maximum: Callable[["Operation"], MemoryModule] = CumulativeMaximum,
+) -> fx.GraphModule:
     """Return the module ``(x [N, ...], steps) -> [steps N, ...]`` that runs the spiking twin of ``network``.
 
     What does not depend on a spike, such as the first convolution of a constant input, is computed once and not at
@@ -29,8 +35,9 @@ def unroll(network: fx.GraphModule, neurons: Mapping[str, nn.Module]) -> fx.Grap
     Args:
         network: the captured network, all of whose operations are supported.
         neurons: the module that takes the place of each activation, by the name of its node.
+        maximum: makes the pooling of spikes ``[T, N, ...]`` of each maximum pooling.
     """
-    return _Unroll(network, neurons).build()
+    return _Unroll(network, neurons, maximum).build()
 
 
 class Operation(nn.Module):
@@ -45,9 +52,42 @@ class Operation(nn.Module):
         return y if self.item is None else y[self.item]  # type: ignore[no-any-return]
 
 
+def spike_maximum(operation: Operation) -> MemoryModule:
+    """`SpikeMaxPool` for a maximum pooling without dilation, which passes on the spike of the busiest neuron.
+
+    Unlike `CumulativeMaximum` it sends nothing but spikes that it received, and follows the maximum only in the long
+    run.
+
+    Raises:
+        ValueError: an adaptive pooling, dilation or rounding up, which it does not have.
+    """
+    name = getattr(operation.target, "_opname", str(operation.target))
+    if not name.startswith("max_pool"):
+        raise ValueError(f"spike_maximum: {name} has no windows of one size; use the recipe with lateral inhibition")
+    dims = int(name[8])
+    kernel, stride, padding, dilation, ceil = (*operation.args, *_POOLING_DEFAULTS[len(operation.args) :])
+    if any(d != 1 for d in _sizes(dilation, dims)) or ceil:
+        raise ValueError(f"spike_maximum: {name} has dilation or ceil_mode; use the recipe with lateral inhibition")
+    windows = _sizes(kernel, dims)
+    return SpikeMaxPool(windows, _sizes(stride, dims) if stride else windows, _sizes(padding, dims), step_mode="m")
+
+
+_POOLING_DEFAULTS: tuple[Any, ...] = ([], [], 0, 1, False)  # kernel, stride, padding, dilation, ceil_mode
+
+
+def _sizes(value: Any, dims: int) -> tuple[int, ...]:
+    sizes = tuple(value) if isinstance(value, tuple | list) else (value,)
+    return sizes * dims if len(sizes) == 1 else sizes
+
+
 class _Unroll:
-    def __init__(self, network: fx.GraphModule, neurons: Mapping[str, nn.Module]) -> None:
-        self.network, self.neurons = network, neurons
+    def __init__(
+        self,
+        network: fx.GraphModule,
+        neurons: Mapping[str, nn.Module],
+        maximum: Callable[["Operation"], MemoryModule],
+    ) -> None:
+        self.network, self.neurons, self.maximum = network, neurons, maximum
         self.data = data_nodes(network)
         self.graph = fx.Graph()
         self.root = nn.Module()
@@ -151,7 +191,7 @@ class _Unroll:
         assert isinstance(source, fx.Node)
         several = isinstance(node.meta.get("val"), tuple | list)
         operation = Operation(node.target, tuple(node.args[1:]), node.kwargs, 0 if several else None)  # type: ignore[arg-type]
-        self._module(node, FoldedMaximum(operation), source)
+        self._module(node, FoldedMaximum(self.maximum(operation)), source)
 
     def _module(self, node: fx.Node, module: nn.Module, source: fx.Node) -> None:
         self.root.add_module(node.name, module)
