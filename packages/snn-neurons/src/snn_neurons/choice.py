@@ -96,10 +96,11 @@ def unusual(node: "StepNode", x: Tensor) -> str | None:
 
     A sharded input is no obstacle where all parameters are numbers: its local part is an ordinary tensor.
     """
-    tensors = [t for n in node.param_names if isinstance(t := getattr(node, n), Tensor)]
+    params = [getattr(node, n) for n in node._param_names]
     if is_sharded(x):
+        tensors = any(isinstance(p, Tensor) for p in params)
         return "the input is sharded and the node has tensors as parameters" if tensors else None
-    for value in (x, *tensors, *node.memories.values()):
+    for value in (x, *params, *node._memory_values.values()):
         if isinstance(value, Tensor) and not is_plain(value):
             return f"a tensor of the subclass {type(value).__name__} has no memory that a kernel could read"
     return None

@@ -58,10 +58,10 @@ def launch_forward(spec: Spec, x: Tensor, states: Sequence[Tensor], params: Sequ
     """Run ``spec`` over ``x [T, N, ...]``; with ``save``, keep a checkpoint of the states every few steps."""
     layout = layout_of(x)
     backend = backend_module(spec.backend)
-    flat = layout.flatten_sequence(x.detach())
+    flat = layout.flatten_sequence(x.detach() if x.requires_grad else x)
     T, M = flat.shape
     program = spec.program
-    first = [layout.flatten_step(s.detach().to(spec.memory_dtype)) for s in states]
+    first = _first(spec, layout, states)
     new = x.new_empty
     outs = [
         new((T, M), dtype=spec.memory_dtype if i >= program.n_outputs - program.memory_outputs else spec.out_dtype)
@@ -80,6 +80,10 @@ def launch_forward(spec: Spec, x: Tensor, states: Sequence[Tensor], params: Sequ
         values = flat_params(spec, layout, params)
         backend.forward(program, flat, first, values, outs, lasts, _rows(saved, M) if count else None, every)
     return Result([layout.restore_sequence(o) for o in outs], [layout.restore_step(v) for v in lasts], saved)
+
+
+def _first(spec: Spec, layout: Layout, states: Sequence[Tensor]) -> list[Tensor]:
+    return [layout.flatten_step((s.detach() if s.requires_grad else s).to(spec.memory_dtype)) for s in states]
 
 
 def _rows(saved: Sequence[Tensor], neurons: int) -> list[Tensor]:
@@ -123,7 +127,7 @@ def launch_backward(
         g_params: list[Tensor | None] = [next(zeros) if s is None else None for s in spec.scalars]
     else:
         poison([*([g_x] if g_x is not None else []), *g_states])
-        first = [layout.flatten_step(s.detach().to(spec.memory_dtype)) for s in states]
+        first = _first(spec, layout, states)
         values = flat_params(spec, layout, params)
         every = spec.every or backend.checkpoint_every(spec.program, flat)
         grads = backend.backward(

@@ -41,6 +41,8 @@ class Layout(NamedTuple):
 
     def flatten_sequence(self, x: Tensor) -> Tensor:
         """``[T, N, ...] -> [T, M]``; a copy only where ``x`` does not have this layout."""
+        if self.order is None and x.is_contiguous():
+            return x.view(x.shape[0], math.prod(self.shape))
         ordered = x if self.order is None else x.permute(0, *(d + 1 for d in self.order))
         flat = ordered.reshape(x.shape[0], math.prod(x.shape[1:]))
         # Neurons may still be apart in memory, as where time is the last dim in storage; kernels need them adjacent.
@@ -48,6 +50,8 @@ class Layout(NamedTuple):
 
     def flatten_step(self, x: Tensor) -> Tensor:
         """``[N, ...] -> [M]``."""
+        if self.order is None and x.is_contiguous():
+            return x.view(-1)
         return (x if self.order is None else x.permute(self.order)).reshape(-1).contiguous()
 
     def restore_sequence(self, flat: Tensor) -> Tensor:

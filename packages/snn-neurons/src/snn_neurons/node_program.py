@@ -1,7 +1,7 @@
 """The program of a node, traced once for each way its step can differ."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
@@ -61,12 +61,18 @@ def _trace(node: "StepNode", affine: bool) -> Program:
 
 def structure(node: "StepNode") -> tuple[Any, ...]:
     """What the step may depend on besides its arguments: its public attributes, not values of parameters."""
-    memories, params = node._memory_defaults, node.param_names
+    attributes = node.__dict__
+    seen = node._structure
+    if seen is not None and seen.step is node.__class__.step and seen.attributes == len(attributes):
+        for name, value in seen.values:
+            if attributes[name] is not value:
+                break
+        else:
+            return seen.key
     items: list[Any] = [node.__class__.step]
-    for name, value in node.__dict__.items():
-        if name[0] == "_" or name in memories or name == "training" or name == "v_seq":
-            continue
-        if name in params:
+    values = [(n, v) for n, v in attributes.items() if n[0] != "_" and n not in ("training", "v_seq")]
+    for name, value in values:
+        if name in node.param_names:
             items.append((name, value is None))
         elif value is None or isinstance(value, bool | int | float | str):
             items.append((name, value))
@@ -75,7 +81,25 @@ def structure(node: "StepNode") -> tuple[Any, ...]:
             items.append((name, type(value), *["tensor" if isinstance(f, Tensor) else _key(f) for f in fields]))
         else:
             items.append((name, id(value)))
-    return tuple(items)
+    key = tuple(items)
+    if all(_is_fixed(value) for _, value in values):
+        node._structure = Structure(node.__class__.step, len(attributes), values, key)
+    return key
+
+
+class Structure(NamedTuple):
+    """A structure as it was found, and the attributes that it follows from."""
+
+    step: Any
+    attributes: int
+    values: list[tuple[str, Any]]
+    key: tuple[Any, ...]
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether a value stays what it is as long as it is the same object."""
+    frozen = getattr(value, "__dataclass_params__", None)
+    return frozen.frozen if frozen is not None else not hasattr(value, "__dict__")
 
 
 def _key(value: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from snn_base import MemoryModule
 from snn_neurons.choice import BACKENDS, choose_backend
 from snn_neurons.fused import Affine, run_compiled, run_fused
+from snn_neurons.node_program import Structure
 from snn_neurons.reference import as_outputs, run_reference
 from snn_neurons.sharded import is_plain
 
@@ -59,6 +60,7 @@ class StepNode(MemoryModule):
         self._learnable = frozenset((learnable,) if isinstance(learnable, str) else learnable)
         self._param_names: tuple[str, ...] = ()
         self._programs: dict[Any, Any] = {}
+        self._structure: Structure | None = None
         self.backend = backend
         self.spike_dtype = spike_dtype
         self.store_v_seq = store_v_seq
@@ -145,8 +147,7 @@ class StepNode(MemoryModule):
             scale, shift: the node is given ``x * scale + shift`` (a bias, a folded batch norm) in the same pass, with
                 gradients; each broadcasts over the neuron shape: ``[C, 1, 1]`` for ``[N, C, H, W]``.
         """
-        missing = self._learnable.difference(self._param_names)
-        if missing:
+        if self._learnable and (missing := self._learnable.difference(self._param_names)):
             raise ValueError(
                 f"{type(self).__name__}: learnable={sorted(missing)} names no parameter; "
                 f"it has {list(self._param_names)}"
@@ -225,7 +226,7 @@ class StepNode(MemoryModule):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        state["_programs"] = {}
+        state["_programs"], state["_structure"] = {}, None
         state["v_seq"] = None
         return state
 
