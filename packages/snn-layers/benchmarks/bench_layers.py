@@ -1,9 +1,10 @@
 """Stateful layers against a loop over single steps, and DCT2d against a loop over blocks, as ratios of one run.
 
-python packages/snn-layers/benchmarks/bench_layers.py [--rounds 9] [--out layers.json]
+python packages/snn-layers/benchmarks/bench_layers.py [--rounds 9] [--keep-memory] [--out layers.json]
 """
 
 import argparse
+import ctypes
 import json
 import statistics
 import time
@@ -62,7 +63,15 @@ def cases() -> dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]]:
     found = {name: (fused(layer, x), stepped(layer, x)) for name, (layer, x) in layers.items()}
     dct, x = sl.DCT2d(8), torch.rand(64, 3, 224, 224)
     found["DCT2d [64, 3, 224, 224], block 8"] = (lambda: dct(x), lambda: block_loop(dct.kernel, x))
+    found["clone of [64, 3, 224, 224]"] = (x.clone, lambda: block_loop(dct.kernel, x))
     return found
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse freed memory of any size, so that fresh pages of the kernel are not what is timed."""
+    for option, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 1 << 26)):  # mmap threshold, trim threshold, top pad
+        if ctypes.CDLL(None).mallopt(option, value) != 1:
+            raise SystemExit("error: --keep-memory needs glibc")
 
 
 def seconds(run: Callable[[], Tensor]) -> float:
@@ -74,13 +83,19 @@ def seconds(run: Callable[[], Tensor]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--keep-memory", action="store_true", help="fix the thresholds of malloc (Linux)")
+    parser.add_argument("--only", default="", help="time only layers whose name contains this")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.keep_memory:
+        keep_freed_memory()
     rows = []
     print("| layer | ms | loop ms | loop / layer |\n|---|---|---|---|")
     with torch.no_grad():
         for name, (ours, loop) in cases().items():
+            if args.only not in name:
+                continue
             pairs = [(seconds(ours), seconds(loop)) for _ in range(args.rounds + 1)][1:]
             a, b = (1e3 * statistics.median(values) for values in zip(*pairs, strict=True))
             ratio = statistics.median(q / p for p, q in pairs)

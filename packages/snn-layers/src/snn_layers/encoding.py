@@ -11,6 +11,7 @@ from torch import Tensor
 
 from snn_base import MemoryModule, StepModule
 from snn_layers import _check
+from snn_layers._blocks import in_blocks
 from snn_layers._clock import Clock, per_sample
 
 
@@ -84,20 +85,29 @@ class LatencyEncoder(Clock):
         if function == "log" and T > 700:
             raise ValueError(f"LatencyEncoder: T must be at most 700 with function='log', got {T}")
 
+    @torch.no_grad()
     def _latency(self, x: Tensor) -> Tensor:
-        x = x.clamp(0.0, 1.0).double()
+        wide = x.to(torch.float64, copy=True).clamp_(0.0, 1.0)
         last = self.T - 1
         if self.function == "linear":
-            return torch.round(last * (1.0 - x))
-        return torch.round(last - torch.log1p(math.expm1(last) * x))
+            return wide.sub_(1.0).mul_(-last).round_()
+        return wide.mul_(math.expm1(last)).log1p_().neg_().add_(last).round_()
 
     def single_step_forward(self, x: Tensor) -> Tensor:
-        s = (self._latency(x) == per_sample(self.t, x)).to(x.dtype)
+        s = (self._latency(x) == per_sample(self.t.double(), x)).to(x.dtype)
         self.t = self.t + 1
         return s
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
-        s_seq = (self._latency(x_seq) == per_sample(self.clock(x_seq), x_seq)).to(x_seq.dtype)
+        times = per_sample(self.clock(x_seq).double(), x_seq)
+        # A still input, which RepeatEncoder makes, has one latency at all steps.
+        still = self._latency(x_seq[:1]) if x_seq.stride(0) == 0 and x_seq.shape[0] > 1 else None
+
+        def block(start: int, stop: int) -> Tensor:
+            latency = self._latency(x_seq[start:stop]) if still is None else still
+            return (latency == times[start:stop]).to(x_seq.dtype)
+
+        s_seq = in_blocks(block, x_seq)
         self.t = self.t + x_seq.shape[0]
         return s_seq
 
@@ -127,10 +137,12 @@ class WeightedPhaseEncoder(Clock):
         if K > 24:
             raise ValueError(f"WeightedPhaseEncoder: K must be at most 24, the digits of float32, got {K}")
 
+    @torch.no_grad()
     def _digit(self, x: Tensor, t: Tensor) -> Tensor:
         wide = x if x.dtype == torch.float64 else x.float()
-        scale = torch.exp2((t % self.K + 1).to(wide.dtype))
-        return torch.floor(wide.clamp(0.0, 1.0 - 2.0**-self.K) * per_sample(scale, x)).remainder(2.0).to(x.dtype)
+        scale = per_sample(torch.exp2((t % self.K).to(wide.dtype)), x)
+        # What the higher digits leave is at least 1/2 where this digit is 1.
+        return wide.clamp(0.0, 1.0 - 2.0**-self.K).mul_(scale).frac_().ge_(0.5).to(x.dtype)
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         s = self._digit(x, self.t)
@@ -138,7 +150,8 @@ class WeightedPhaseEncoder(Clock):
         return s
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
-        s_seq = self._digit(x_seq, self.clock(x_seq))
+        times = self.clock(x_seq)
+        s_seq = in_blocks(lambda start, stop: self._digit(x_seq[start:stop], times[start:stop]), x_seq)
         self.t = self.t + x_seq.shape[0]
         return s_seq
 
@@ -175,8 +188,11 @@ class DeltaEncoder(MemoryModule):
         self.register_memory("reference", 0.0)
 
     def _spikes(self, change: Tensor) -> Tensor:
-        s = (change >= self.threshold).to(change.dtype)
-        return s - (change <= -self.threshold).to(change.dtype) if self.off_spikes else s
+        rise = change >= self.threshold
+        if not self.off_spikes:
+            return rise.to(change.dtype)
+        # Bytes are a quarter of the memory traffic of floats.
+        return (rise.to(torch.int8) - (change <= -self.threshold).to(torch.int8)).to(change.dtype)
 
     def single_step_forward(self, x: Tensor) -> Tensor:
         s = self._spikes(x - self.reference)
@@ -186,9 +202,16 @@ class DeltaEncoder(MemoryModule):
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
         if self.track or x_seq.shape[0] == 0:
             return super().multi_step_forward(x_seq)
-        before = torch.cat([self.reference.unsqueeze(0), x_seq[:-1]])
+        reference = self.reference.unsqueeze(0)
+
+        def block(start: int, stop: int) -> Tensor:
+            before = x_seq[start - 1 : stop - 1] if start else torch.cat([reference, x_seq[: stop - 1]])
+            return self._spikes(x_seq[start:stop] - before)
+
+        with torch.no_grad():
+            s_seq = in_blocks(block, x_seq)
         self.reference = x_seq[-1].clone()
-        return self._spikes(x_seq - before)
+        return s_seq
 
     def extra_repr(self) -> str:
         options = f"off_spikes={self.off_spikes}, track={self.track}"

@@ -1,11 +1,14 @@
 """Maximum pooling for spikes, by accumulated counts, and pooling over channels."""
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snn_base import MemoryModule, StepModule
 from snn_layers import _check
+from snn_layers._blocks import by_steps, gather
 from snn_layers._recurrence import accumulator_dtype
 
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -113,10 +116,21 @@ class LIPool(_MaxPool):
         if x_seq.shape[0] == 0:
             return super().multi_step_forward(x_seq)
         # Windows keep a maximum of 0 between steps, so the outputs are the increments of the pooled running sum.
+        if by_steps(x_seq):
+            return gather(self._increments(x_seq), x_seq.shape[0])
         total = torch.cumsum(x_seq, dim=0, dtype=self.counts.dtype) + self.counts
         pooled = self._pool(total.flatten(0, 1)).unflatten(0, x_seq.shape[:2])
         self.counts = total[-1] - self._route(pooled[-1], total[-1])
         return torch.cat([pooled[:1], pooled[1:] - pooled[:-1]]).to(x_seq.dtype)
+
+    def _increments(self, x_seq: Tensor) -> Iterator[Tensor]:
+        total, before = self.counts, torch.zeros((), dtype=self.counts.dtype, device=x_seq.device)
+        for x in x_seq.unbind(0):
+            total = total + x
+            pooled = self._pool(total)
+            yield (pooled - before).to(x.dtype)
+            before = pooled
+        self.counts = total - self._route(before, total)
 
 
 class SpikeMaxPool(_MaxPool):
@@ -139,7 +153,7 @@ class SpikeMaxPool(_MaxPool):
     def _gate(self, x: Tensor, before: Tensor) -> Tensor:
         with torch.no_grad():
             # Half a spike decides among equal counts and never beats a higher one.
-            key = before + 0.5 * x.to(before.dtype)
+            key = torch.add(before, x.to(before.dtype), alpha=0.5)
             n = x.dim() - 2
             index = _MAX_POOL[n](key, *self._sizes(n), return_indices=True)[1]
         return x.flatten(2).gather(2, index.flatten(2)).view(index.shape)
@@ -152,11 +166,20 @@ class SpikeMaxPool(_MaxPool):
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
         if x_seq.shape[0] == 0:
             return super().multi_step_forward(x_seq)
+        if by_steps(x_seq):
+            return gather(self._gates(x_seq), x_seq.shape[0])
         total = torch.cumsum(x_seq.detach(), dim=0, dtype=self.counts.dtype) + self.counts
         before = torch.cat([self.counts.unsqueeze(0), total[:-1]])
         self.counts = total[-1].clone()
         y = self._gate(x_seq.flatten(0, 1), before.flatten(0, 1))
         return y.view(*x_seq.shape[:2], *y.shape[1:])
+
+    def _gates(self, x_seq: Tensor) -> Iterator[Tensor]:
+        counts = self.counts.clone()
+        for x in x_seq.unbind(0):
+            yield self._gate(x, counts)
+            counts.add_(x.detach())
+        self.counts = counts
 
 
 class ChannelPool(StepModule):

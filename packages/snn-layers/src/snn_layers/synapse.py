@@ -1,12 +1,14 @@
 """Synaptic current as a low-pass filter of spikes."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from snn_base import MemoryModule
 from snn_layers import _check
+from snn_layers._blocks import by_steps, gather
 from snn_layers._recurrence import accumulator_dtype, first_order
 
 
@@ -62,18 +64,23 @@ class SynapseFilter(MemoryModule):
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:
         if x_seq.shape[0] == 0 or (self.kind == "saturating" and torch.compiler.is_compiling()):
             return super().multi_step_forward(x_seq)
-        s_seq = x_seq.to(self.i.dtype)
-        if self.kind == "linear":
-            i_seq = first_order(s_seq, 1.0 - self._rate(), self.i)
-        else:
-            # The decays of all steps at once leave one operation per step.
-            decay_seq = 1.0 - (1.0 - s_seq) * self._rate()
-            steps = [self.i]
-            for s, decay in zip(s_seq.unbind(0), decay_seq.unbind(0), strict=True):
-                steps.append(torch.addcmul(s, decay, steps[-1]))
-            i_seq = torch.stack(steps[1:])
-        self.i = i_seq[-1].clone()
-        return i_seq.to(x_seq.dtype)
+        if self.kind == "linear" and not by_steps(x_seq):
+            i_seq = first_order(x_seq.to(self.i.dtype), 1.0 - self._rate(), self.i)
+            self.i = i_seq[-1].clone()
+            return i_seq.to(x_seq.dtype)
+        return gather(self._currents(x_seq), x_seq.shape[0])
+
+    def _currents(self, x_seq: Tensor) -> Iterator[Tensor]:
+        rate = torch.as_tensor(self._rate(), dtype=self.i.dtype, device=x_seq.device)
+        i, kept = self.i, 1.0 - rate
+        for x in x_seq.unbind(0):
+            s = x.to(i.dtype)
+            if self.kind == "linear":
+                i = torch.addcmul(s, i, kept)
+            else:
+                i = torch.addcmul(i + s, i * rate, 1.0 - s, value=-1)
+            yield i.to(x.dtype)
+        self.i = i.clone() if i.dtype == x_seq.dtype and torch.is_grad_enabled() else i
 
     def extra_repr(self) -> str:
         return f"tau={self.tau:g}, kind={self.kind!r}, learnable={self.w is not None}, {super().extra_repr()}"
