@@ -92,7 +92,8 @@ def test_copies_and_state_dicts_do_the_same(case):
     torch.testing.assert_close(copy.deepcopy(layer)(x[:2]), layer(x[:2]))
 
 
-def test_layouts_and_bfloat16(case):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_layouts_and_autocast(case, dtype):
     name, layer, x = case
     set_step_mode(layer, "m")
     y = layer(x)
@@ -100,8 +101,12 @@ def test_layouts_and_bfloat16(case):
     assert not strange.is_contiguous()
     reset_net(layer)
     torch.testing.assert_close(layer(strange), y)
+    if x.dim() == 5:
+        reset_net(layer)
+        last = x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:2])
+        torch.testing.assert_close(layer(last), y)
     reset_net(layer)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=dtype):
         low = layer(x)
     assert low.shape == y.shape
     if "Encoder" not in name and name != "WTALayer":

@@ -43,6 +43,24 @@ def test_neighbours_are_folded_exactly(name):
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
 
 
+@pytest.mark.parametrize("norm", ["BatchNorm", "ThresholdDependentBatchNorm", "TemporalEffectiveBatchNorm"])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("groups", "dilation"), [(1, 1), (2, 1), (2, 2)])
+@pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_every_convolution_takes_every_norm(dims, kind, groups, dilation, bias, affine, norm):
+    torch.manual_seed(0)
+    conv = getattr(sl, f"{kind}{dims}d")(4, 6, 2, groups=groups, dilation=dilation, bias=bias, step_mode="m")
+    steps = (5,) if norm.startswith("Temporal") else ()
+    after = getattr(sl, f"{norm}{dims}d")(6, *steps, affine=affine, step_mode="m")
+    net = train_a_little(nn.Sequential(conv, after), None)
+    fused = sl.fuse_conv_bn(net)
+    assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in fused.modules())
+    x = torch.randn(3, 2, 4, *[5] * dims, dtype=torch.float64)
+    torch.testing.assert_close(fused(x), net(x))
+
+
 def test_temporal_norms_keep_their_scale_per_step():
     torch.manual_seed(0)
     net = nn.Sequential(

@@ -184,6 +184,15 @@ def test_temporal_effective_batch_norm():
         layer(x)
 
 
+def test_norms_over_time_name_a_wrong_number_of_channels():
+    for layer in (sl.ThresholdDependentBatchNorm2d(4), sl.TemporalEffectiveBatchNorm2d(4, 3), sl.BNTT2d(4, 3)):
+        name = type(layer).__name__
+        with pytest.raises(ValueError, match=rf"{name}: x must have num_features = 4 .*\(2, 3, 5, 5\)"):
+            layer(torch.ones(2, 3, 5, 5))
+        with pytest.raises(ValueError, match=r"must have 4 dims"):
+            layer(torch.ones(2, 4))
+
+
 def test_bntt():
     x = rand(4, 6, 5, 2, 2)
     layer = sl.BNTT2d(5, 4, eps=1e-4, step_mode="m").double()

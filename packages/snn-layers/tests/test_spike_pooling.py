@@ -3,8 +3,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from snn_layers import LIPool, SpikeMaxPool
+from snn_layers import ChannelPool, LIPool, SpikeMaxPool
 
 DTYPES = st.sampled_from([torch.float32, torch.float16, torch.bfloat16])
 
@@ -41,6 +42,14 @@ def test_spike_max_pool_sums_to_the_maximum_of_the_sums(kernel, stride, size, st
     assert torch.equal(y.float().sum(0), F.max_pool2d(s.float().sum(0), kernel, stride, padding))
 
 
+@pytest.mark.parametrize("cls", [LIPool, SpikeMaxPool])
+def test_many_channels_pool_as_few_do(cls):
+    s = (torch.rand(6, 2, 40, 8, 8, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    few = torch.cat([cls(2, step_mode="m")(part) for part in s.split(10, dim=2)], dim=2)
+    assert torch.equal(cls(2, step_mode="m")(s), few)
+    assert torch.equal(cls(2, step_mode="m")(s.transpose(-1, -2).contiguous().transpose(-1, -2)), few)
+
+
 def test_long_trains_keep_the_count():
     s = torch.ones(1, 1, 2, 2)
     pool = SpikeMaxPool(2)
@@ -69,5 +78,10 @@ def test_misuse():
         LIPool(0)
     with pytest.raises(ValueError, match="LIPool"):
         LIPool(2)(torch.ones(4, 4))
+    for cls in (LIPool, SpikeMaxPool):
+        with pytest.raises(ValueError, match=r"a window of kernel_size = 9, got shape \(2, 4, 6, 6\)"):
+            cls(9)(torch.ones(2, 4, 6, 6))
+    with pytest.raises(ValueError, match=r"ChannelPool: x must have at least 9 channels.*got \(2, 4, 6, 6\)"):
+        ChannelPool(nn.AvgPool1d(9))(torch.ones(2, 4, 6, 6))
     with pytest.raises(ValueError, match="tuples of one length"):
         SpikeMaxPool((2, 2), (2,))

@@ -31,8 +31,10 @@ class _ThresholdDependent(StepModule):
         return self._scaled(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.step_mode == "s":
-            self._check_dims((x,), 0)
+        many = self.step_mode == "m"
+        self._check_dims((x,), int(many))
+        _check.size(type(self).__name__, x, 1 + many, self.num_features, "num_features")
+        if not many:
             return self._scaled(x)
         result: Tensor = self._norm.forward(self, x)
         return result
@@ -138,6 +140,9 @@ class _TemporalEffective(StepModule):
             set_step_mode(child, self.step_mode)
 
     def forward(self, x: Tensor) -> Tensor:
+        many = self.step_mode == "m"
+        self.bn._check_dims((x,), int(many))
+        _check.size(type(self).__name__, x, 1 + many, self.bn.num_features, "num_features")
         y: Tensor = self.scale(self.bn(x))
         return y
 

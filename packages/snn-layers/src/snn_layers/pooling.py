@@ -49,14 +49,21 @@ class _MaxPool(MemoryModule):
         spatial = (1, 2, 3) if self._dims is None else (self._dims,)
         time = "T, " if self.step_mode == "m" else ""
         _check.dims(type(self).__name__, x, [n + extra for n in spatial], f"[{time}N, C, spatial]")
+        size = tuple(x.shape[extra:])
+        kernel, _, padding = self._sizes(len(size))
+        if any(s + 2 * p < k for s, k, p in zip(size, kernel, padding, strict=True)):
+            raise ValueError(
+                f"{type(self).__name__}: x must hold a window of kernel_size = {self.kernel_size}, got shape "
+                f"{tuple(x.shape)}"
+            )
         return super().forward(x)
 
     def _sizes(self, n: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         return _each(self.kernel_size, n), _each(self.stride, n), _each(self.padding, n)
 
     def _pool(self, x: Tensor) -> Tensor:
-        pooled: Tensor = _MAX_POOL[x.dim() - 2](x, *self._sizes(x.dim() - 2))
-        return pooled
+        pooled: Tensor = _MAX_POOL[x.dim() - 2](_pooling_layout(x), *self._sizes(x.dim() - 2))
+        return pooled.contiguous()
 
     def extra_repr(self) -> str:
         sizes = f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
@@ -65,6 +72,12 @@ class _MaxPool(MemoryModule):
 
 def _each(value: Size, n: int) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value,) * n
+
+
+def _pooling_layout(x: Tensor) -> Tensor:
+    """``x``, on a CPU in the layout in which torch pools many channels at once."""
+    many = x.device.type == "cpu" and x.dim() == 4 and x.shape[1] >= 16
+    return x.contiguous(memory_format=torch.channels_last) if many else x
 
 
 class LIPool(_MaxPool):
@@ -79,7 +92,8 @@ class LIPool(_MaxPool):
         step_mode: ``"s"`` or ``"m"``.
 
     Raises:
-        ValueError: windows overlap (stride below kernel_size), padding above half a window, wrong dims.
+        ValueError: windows overlap (stride below kernel_size), padding above half a window, wrong dims, an input
+            smaller than a window.
 
     Li et al., Efficient and accurate conversion of spiking neural network with burst spikes (arXiv:2204.13271).
     """
@@ -145,7 +159,7 @@ class SpikeMaxPool(_MaxPool):
         step_mode: ``"s"`` or ``"m"``.
 
     Raises:
-        ValueError: sizes below 1, padding above half a window, wrong dims.
+        ValueError: sizes below 1, padding above half a window, wrong dims, an input smaller than a window.
 
     Rueckauer et al., Theory and tools for the conversion of analog to spiking CNNs (arXiv:1612.04052).
     """
@@ -155,7 +169,7 @@ class SpikeMaxPool(_MaxPool):
             # Half a spike decides among equal counts and never beats a higher one.
             key = torch.add(before, x.to(before.dtype), alpha=0.5)
             n = x.dim() - 2
-            index = _MAX_POOL[n](key, *self._sizes(n), return_indices=True)[1]
+            index = _MAX_POOL[n](_pooling_layout(key), *self._sizes(n), return_indices=True)[1].contiguous()
         return x.flatten(2).gather(2, index.flatten(2)).view(index.shape)
 
     def single_step_forward(self, x: Tensor) -> Tensor:
@@ -190,7 +204,8 @@ class ChannelPool(StepModule):
         step_mode: ``"s"`` or ``"m"``.
 
     Raises:
-        ValueError: another pool, a pool that returns indices, an input without a channel dim.
+        ValueError: another pool, a pool that returns indices, an input without a channel dim or with fewer channels
+            than a window.
     """
 
     def __init__(self, pool: nn.MaxPool1d | nn.AvgPool1d, *, step_mode: str = "s") -> None:
@@ -209,6 +224,11 @@ class ChannelPool(StepModule):
         plane = x.flatten(0, channel - 1).unsqueeze(-1).flatten(2).unsqueeze(1)
         pool = self.pool
         k, s, p = (_first(v) for v in (pool.kernel_size, pool.stride, pool.padding))
+        span = (_first(pool.dilation) if isinstance(pool, nn.MaxPool1d) else 1) * (k - 1) + 1
+        if x.shape[channel] + 2 * p < span:
+            raise ValueError(
+                f"ChannelPool: x must have at least {span - 2 * p} channels for one window, got {tuple(x.shape)}"
+            )
         if isinstance(pool, nn.MaxPool1d):
             y = F.max_pool2d(plane, (k, 1), (s, 1), (p, 0), (_first(pool.dilation), 1), pool.ceil_mode)
         else:
