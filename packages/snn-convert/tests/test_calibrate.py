@@ -127,6 +127,7 @@ def test_a_silent_channel_takes_the_threshold_of_its_layer() -> None:
     assert neuron.threshold.flatten().tolist() == [2.0, 2.0]
 
 
+@torch.no_grad()
 def test_a_shared_relu_has_a_neuron_for_each_call() -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:

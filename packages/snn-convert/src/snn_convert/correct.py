@@ -1,5 +1,6 @@
 """Corrections of the spiking network on its own inputs, layer by layer."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, fx
 
 from snn_base import reset_net
 from snn_convert.neuron import ConvertedNeuron
+from snn_convert.unroll import worth_at_once
 
 
 @torch.no_grad()
@@ -22,9 +24,10 @@ def correct(
 ) -> None:
     """Let each neuron's mean output follow the activation it stands for, given what the layers before it really send.
 
-    Bias correction adds to the current of each channel the mean difference of activation and spiking output; membrane
-    calibration adds ``T`` times that difference to the initial membrane. Layers are corrected in order of execution, so
-    that each sees the corrected ones before it.
+    Bias correction adds to the current of each channel the mean difference of activation and spiking output,
+    ``offset <- offset + E[a - mean_t y[t]]``; membrane calibration adds ``T`` times that difference to the initial
+    membrane, ``v <- v + T E[a - mean_t y[t]] / theta`` in units of the threshold, kept within [-1, 2]. Layers are
+    corrected in order of execution, so that each sees the corrected ones before it.
 
     Args:
         network: the captured network.
@@ -37,11 +40,27 @@ def correct(
     Li et al., "A Free Lunch From ANN: Towards Efficient, Accurate Spiking Neural Networks Calibration", ICML 2021,
     arXiv:2106.06984.
     """
-    names = [name for name, module in spiking.named_children() if isinstance(module, ConvertedNeuron)]
-    wanted = _Means(network, set(names))
-    wanted.run(x)
-    reset_net(spiking)
-    _Corrector(spiking, wanted.means, steps, bias, membrane, rounds).run(x, steps)
+    wanted: dict[str, Tensor] = {}
+
+    def note(node: fx.Node, values: list[Any]) -> list[Any]:
+        if isinstance(getattr(spiking, node.name, None), ConvertedNeuron):
+            wanted[node.name] = _mean(values)
+        return values
+
+    def adjust(neuron: ConvertedNeuron, target: Tensor, inputs: Sequence[tuple[Any, ...]]) -> None:
+        for _ in range(rounds):
+            error = target - _mean([_fresh(neuron, args) for args in inputs])
+            if bias:
+                neuron.offset = neuron.offset + error
+            if membrane:
+                start = neuron.initial + steps * error / neuron.threshold
+                neuron.set_initial(start.clamp(-1.0, 2.0))
+
+    _in_parts(network, [(part,) for part in x.split(worth_at_once(x))], note)
+    parts = [(part, steps) for part in x.split(max(1, worth_at_once(x) // steps))]
+    _in_parts(
+        spiking, parts, lambda node, values: values, lambda neuron, name, args: adjust(neuron, wanted[name], args)
+    )
     reset_net(spiking)
 
 
@@ -51,36 +70,61 @@ def channel_mean(a: Tensor) -> Tensor:
     return a.mean(dims, keepdim=True).squeeze(0)
 
 
-class _Means(fx.Interpreter):
-    def __init__(self, network: fx.GraphModule, names: set[str]) -> None:
-        super().__init__(network)
-        self.names, self.means = names, dict[str, Tensor]()
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n.name in self.names:
-            self.means[n.name] = channel_mean(value)
-        return value
+def _mean(parts: Sequence[Tensor]) -> Tensor:
+    """`channel_mean` of the parts put together."""
+    total = sum(len(part) for part in parts)
+    return torch.stack([channel_mean(part) * (len(part) / total) for part in parts]).sum(0)
 
 
-class _Corrector(fx.Interpreter):
-    def __init__(
-        self, spiking: fx.GraphModule, means: dict[str, Tensor], steps: int, bias: bool, membrane: bool, rounds: int
-    ) -> None:
-        super().__init__(spiking)
-        self.means, self.steps, self.bias, self.membrane, self.rounds = means, steps, bias, membrane, rounds
+def _fresh(module: torch.nn.Module, args: tuple[Any, ...]) -> Any:
+    reset_net(module)
+    return module(*args)
 
-    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        neuron = self.submodules[target]
-        if not isinstance(neuron, ConvertedNeuron):
-            return super().call_module(target, args, kwargs)
-        for _ in range(self.rounds):
-            reset_net(neuron)
-            error = self.means[target] - channel_mean(neuron(*args))
-            if self.bias:
-                neuron.offset = neuron.offset + error
-            if self.membrane:
-                start = neuron.initial + self.steps * error / neuron.threshold
-                neuron.set_initial(start.clamp(-1.0, 2.0))
-        reset_net(neuron)
-        return neuron(*args)
+
+def _in_parts(
+    program: fx.GraphModule,
+    parts: Sequence[tuple[Any, ...]],
+    note: Callable[[fx.Node, list[Any]], list[Any]],
+    adjust: Callable[[ConvertedNeuron, str, Sequence[tuple[Any, ...]]], None] | None = None,
+) -> None:
+    """Run a graph node by node for all parts of the input, each small enough to stay in the cache.
+
+    Args:
+        program: the graph.
+        parts: its arguments for each part.
+        note: called with every node and its values.
+        adjust: called with every neuron, its name and its arguments, before it runs.
+    """
+    environments: list[dict[fx.Node, Any]] = [{} for _ in parts]
+    left = {node: len(node.users) for node in program.graph.nodes}
+    placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
+    for node in program.graph.nodes:
+        if node.op == "output":
+            return
+        if node.op == "placeholder":
+            values = [part[placeholders.index(node)] for part in parts]
+        elif node.op == "get_attr":
+            values = [_attribute(program, node.target)] * len(parts)
+        else:
+            arguments: list[Any] = [fx.map_arg((node.args, node.kwargs), e.__getitem__) for e in environments]
+            if node.op == "call_module":
+                module = program.get_submodule(node.target)
+                if adjust is not None and isinstance(module, ConvertedNeuron):
+                    adjust(module, node.target, [args for args, _ in arguments])
+                values = [_fresh(module, args) for args, _ in arguments]
+            else:
+                values = [node.target(*args, **kwargs) for args, kwargs in arguments]
+        for environment, value in zip(environments, note(node, values), strict=True):
+            environment[node] = value
+        for source in node.all_input_nodes:
+            left[source] -= 1
+            if not left[source]:
+                for environment in environments:
+                    del environment[source]
+
+
+def _attribute(program: fx.GraphModule, target: str) -> Any:
+    value: Any = program
+    for part in target.split("."):
+        value = getattr(value, part)
+    return value

@@ -111,7 +111,7 @@ class ConvertedNeuron(nn.Module):
         self.node.set_initial_memory("v", initial)
 
     def forward(self, x: Tensor, steps: int) -> Tensor:
-        current = ((x + self.offset) / self.threshold).unflatten(0, (steps, -1))
+        current = torch.addcmul(self.offset / self.threshold, x, self.threshold.reciprocal()).unflatten(0, (steps, -1))
         spikes: Tensor = self.node(current)
         return (spikes * self.threshold).flatten(0, 1)
 

@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _PER_OCTAVE = 64
 _LOWEST = -24  # log2 of the smallest value told apart
@@ -238,20 +238,30 @@ class MSEObserver(_HistogramObserver):
     candidates = 96
 
     def threshold(self, levels: int) -> Tensor:
-        counts, maximum = _seen(self, self.counts).float(), _seen(self, self.maximum)
+        counts, maximum = _seen(self, self.counts).double(), _seen(self, self.maximum)
         # Bins above the one of the overall maximum are empty.
         top = max(float(maximum.max()), 2.0**_LOWEST)
         used = min(_BINS, int((math.log2(top) - _LOWEST) * _PER_OCTAVE) + 2)
-        counts, a = counts[:, :used], self._centres(maximum)[:used]
-        best = torch.full_like(maximum, torch.inf)
+        counts, a = counts[:, :used], self._centres(maximum)[:used].double()
+        # Values between two boundaries share a rate, so sums of 1, a and a^2 below the boundaries give the error.
+        below = [_from_zero((counts * a**power).cumsum(1)) for power in range(3)]
+        rates = torch.arange(levels + 1, device=a.device)
+        best = torch.full_like(maximum, torch.inf, dtype=torch.float64)
         theta = maximum.clone()
         for share in torch.logspace(math.log10(0.02), 0.0, self.candidates).tolist():
-            step = (maximum * share / levels).clamp(min=1e-30).unsqueeze(1)
-            rounded = (a / step + 0.5).floor().clamp(0, levels) * step
-            error = ((rounded - a).square() * counts).sum(1)
+            step = (maximum * share / levels).clamp(min=1e-30).unsqueeze(1).double()
+            places = torch.searchsorted(a, (rates[1:] - 0.5) * step)
+            ends = nn.functional.pad(places, (1, 1)).index_fill_(1, rates[-1:] + 1, used)
+            ones, first, second = (total.gather(1, ends).diff(dim=1) for total in below)
+            value = rates * step
+            error = (value.square() * ones - 2 * value * first + second).sum(1)
             better = error < best
             best, theta = torch.where(better, error, best), torch.where(better, maximum * share, theta)
         return theta
+
+
+def _from_zero(sums: Tensor) -> Tensor:
+    return nn.functional.pad(sums, (1, 0))
 
 
 def _quantile(values: Tensor, p: float) -> Tensor:

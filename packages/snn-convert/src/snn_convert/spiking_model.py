@@ -7,6 +7,7 @@ from torch import Tensor, fx, nn
 
 from snn_base import reset_net
 from snn_convert.neuron import ConvertedNeuron
+from snn_convert.unroll import worth_at_once
 
 Readout = Literal["mean", "sum"]
 
@@ -18,7 +19,7 @@ class SpikingModel(nn.Module):
         program: the unrolled network, ``(x [N, ...], steps) -> [steps N, ...]``.
         timesteps: steps T that `run` takes if nothing else is said.
         readout: ``"mean"`` of the output over time, which approaches the network's output, or its ``"sum"``.
-        chunk: most steps computed at once; memory grows with it.
+        chunk: most steps computed at once; fewer are where the batch is large.
     """
 
     def __init__(self, program: fx.GraphModule, timesteps: int, readout: Readout = "mean", chunk: int = 16) -> None:
@@ -53,8 +54,9 @@ class SpikingModel(nn.Module):
             raise ValueError(f"SpikingModel.run: timesteps must be at least 1, got {steps}")
         reset_net(self)
         outputs = []
-        for start in range(0, steps, self.chunk):
-            now = min(self.chunk, steps - start)
+        chunk = max(1, min(self.chunk, worth_at_once(x) // max(1, len(x))))
+        for start in range(0, steps, chunk):
+            now = min(chunk, steps - start)
             y = self.program(x, now).unflatten(0, (now, -1))
             outputs.append(y if per_step else y.sum(0, keepdim=True))
         whole = torch.cat(outputs)

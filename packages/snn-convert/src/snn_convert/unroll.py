@@ -22,6 +22,11 @@ def repeats(size: int, steps: int) -> int:
     return size * steps
 
 
+def worth_at_once(x: Tensor) -> int:
+    """How many samples, times steps, to compute at once: on a CPU what about fits its cache, else many."""
+    return 64 if x.device.type == "cpu" else 4096
+
+
 def unroll(
     network: fx.GraphModule,
     neurons: Mapping[str, nn.Module],
