@@ -10,6 +10,7 @@ from snn_neurons import ATan, LIFNode, NotFusableError, SpikingNode
 from snn_neurons.builder import GraphBuilder
 from snn_neurons.node_program import node_program
 from snn_neurons.program import program_from_text
+from snn_neurons.schedule import merge
 
 
 def test_a_program_is_read_as_it_was_written():
@@ -130,3 +131,24 @@ def test_a_constant_made_in_the_step_is_taken():
             return state.v + torch.tensor(0.5) * x
 
     assert "0.5" in node_program(Literal()).text
+
+
+def test_a_product_is_added_in_one_pass_where_no_spike_depends_on_its_rounding():
+    # x * 0.3 + v decides a comparison, and so does a step's result, the state of the next.
+    build = GraphBuilder(2)
+    h = build("add", 1, build("mul", 0, 0.3))
+    graph = build.build([build("float", build("ge", h, 1.0)), h])
+    assert [op.name for op in merge(graph, exact=True).ops] == ["mul", "add", "float_ge"]
+    assert [op.name for op in merge(graph, exact=False).ops] == ["mul", "add", "float_ge"]
+    gradient = build.build([h])
+    assert [op.name for op in merge(gradient, exact=True).ops] == ["mul", "add"]
+    assert [op.name for op in merge(gradient, exact=False).ops] == ["add_scaled"]
+    halved = build.build([build("add", 1, build("mul", 0, 0.5))])
+    assert [op.name for op in merge(halved, exact=True).ops] == ["add_scaled"]
+
+
+def test_single_steps_and_the_blocked_loop_round_alike():
+    x = torch.randn(20, 5000, generator=torch.Generator().manual_seed(0))
+    single, multi = (LIFNode(step_mode=mode, backend="torch") for mode in ("s", "m"))
+    assert torch.equal(torch.stack([single(step) for step in x]), multi(x))
+    assert torch.equal(single.v, multi.v)

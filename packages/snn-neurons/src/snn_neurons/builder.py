@@ -48,6 +48,11 @@ class GraphBuilder:
                 self._uniform.add(self.n_inputs + len(self.ops) - 1)
         return self._known[op]
 
+    def _negated(self, ref: Ref) -> Ref | None:
+        """What ``ref`` is the negative of, where it was made so."""
+        op = self.ops[ref - self.n_inputs] if isinstance(ref, int) and ref >= self.n_inputs else None
+        return op.args[0] if op is not None and op.name == "neg" else None
+
     def is_bool(self, ref: Ref) -> bool:
         return isinstance(ref, int) and ref >= self.n_inputs and self.ops[ref - self.n_inputs].is_bool
 
@@ -69,6 +74,11 @@ class GraphBuilder:
             return a
         if name == "add" and a == 0.0 and isinstance(a, float):
             return b
+        if name == "add" and b is not None:
+            for term, rest in ((a, b), (b, a)):
+                negated = self._negated(term)
+                if negated is not None:
+                    return self("sub", rest, negated)
         if name == "sub" and isinstance(b, float) and b == 0.0:
             return a
         if name == "sub" and isinstance(a, float) and a == 0.0 and b is not None:
@@ -89,8 +99,8 @@ class GraphBuilder:
                 return self("mul", a, self("reciprocal", b))
             if isinstance(a, float) and a == 1.0:
                 return self("reciprocal", b)
-        if name == "neg" and isinstance(a, int) and a >= self.n_inputs and self.ops[a - self.n_inputs].name == "neg":
-            return self.ops[a - self.n_inputs].args[0]
+        if name == "neg" and self._negated(a) is not None:
+            return self._negated(a)
         if name == "where" and args[1] == args[2] and type(args[1]) is type(args[2]):
             return args[1]
         return None

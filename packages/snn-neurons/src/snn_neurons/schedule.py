@@ -1,5 +1,7 @@
 """A graph as calls of PyTorch functions that write into buffers made once."""
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -8,18 +10,26 @@ import torch
 from torch import Tensor
 
 from snn_neurons.builder import GraphBuilder, prune
-from snn_neurons.program import Graph, Ref
+from snn_neurons.program import COMPARE, Graph, Op, Ref
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "and": torch.logical_and,
     "or": torch.logical_or,
     "not": torch.logical_not,
+    **{f"float_{name}": getattr(torch, name) for name in COMPARE},  # into a buffer of floats
+    "add_product": torch.addcmul,
+    "sub_product": functools.partial(torch.addcmul, value=-1),
 }
+_SCALED = {"add_scaled": torch.add, "sub_scaled": torch.sub}
 
 
 @lru_cache(maxsize=256)
-def specialise(graph: Graph, constants: tuple[tuple[int, float], ...], keep: tuple[int, ...]) -> Graph:
-    """The outputs ``keep`` of a graph with some inputs constant, simplified for functions that cost a pass each."""
+def specialise(graph: Graph, constants: tuple[tuple[int, float], ...], keep: tuple[int, ...], exact: bool) -> Graph:
+    """The outputs ``keep`` of a graph with some inputs constant, simplified for functions that cost a pass each.
+
+    Args:
+        exact: outputs, such as a state, decide spikes of later steps; see `merge`.
+    """
     fixed = dict(constants)
     build = GraphBuilder(graph.n_inputs)
     values: list[Ref] = [fixed.get(i, i) for i in range(graph.n_inputs)]
@@ -31,7 +41,55 @@ def specialise(graph: Graph, constants: tuple[tuple[int, float], ...], keep: tup
                 args = list(build.ops[source].args)  # h - theta >= 0 as h >= theta
         values.append(build(op.name, *args))
     outputs = [o if isinstance(o, float) else values[o] for o in graph.outputs]
-    return prune(build.build(outputs), [build.build(outputs).outputs[k] for k in keep])
+    return merge(prune(build.build(outputs), [build.build(outputs).outputs[k] for k in keep]), exact)
+
+
+def merge(graph: Graph, exact: bool) -> Graph:
+    """The same graph in fewer passes: a comparison written as a float, a product added in one call.
+
+    PyTorch's calls for ``a + b * c`` round once instead of twice. A spike must come out the same whether a step is run
+    alone, in a sequence or again for the backward pass, so a value that decides one keeps both roundings, unless ``c``
+    is a power of two, where there is nothing to round.
+
+    Args:
+        exact: the outputs decide spikes too.
+    """
+    n, deciding = graph.n_inputs, _deciding(graph, graph.outputs if exact else ())
+    uses = [a for op in graph.ops for a in op.args] + list(graph.outputs)
+    ops = list(graph.ops)
+
+    def made_by(ref: Ref, *names: str) -> Op | None:
+        op = graph.ops[ref - n] if isinstance(ref, int) and ref >= n else None
+        return op if op is not None and op.name in names else None
+
+    for i, op in enumerate(graph.ops):
+        if op.name == "float" and (comparison := made_by(op.args[0], *COMPARE)):
+            ops[i] = Op(f"float_{comparison.name}", comparison.args)
+        if op.name not in ("add", "sub") or isinstance(op.args[0], float):
+            continue
+        sides = ((0, 1), (1, 0)) if op.name == "add" and isinstance(op.args[1], int) else ((0, 1),)
+        for other, k in sides:
+            product = made_by(op.args[k], "mul")
+            if product is None or uses.count(op.args[k]) != 1:
+                continue
+            b, c = product.args
+            if isinstance(c, float) and (n + i not in deciding or math.frexp(c)[0] in (0.5, -0.5)):
+                ops[i] = Op(f"{op.name}_scaled", (op.args[other], b, c))
+                break
+            if isinstance(c, int) and n + i not in deciding:
+                ops[i] = Op(f"{op.name}_product", (op.args[other], b, c))
+                break
+    return prune(Graph(n, tuple(ops), graph.outputs), graph.outputs)
+
+
+def _deciding(graph: Graph, outputs: Sequence[Ref]) -> set[int]:
+    """Values that a step function of the graph follows from, or one of ``outputs``."""
+    found = {o for o in outputs if isinstance(o, int)}
+    for i in range(len(graph.ops) - 1, -1, -1):
+        op = graph.ops[i]
+        if graph.n_inputs + i in found or op.name in (*COMPARE, "floor", "ceil", "trunc", "round", "sign", "fmod"):
+            found.update(a for a in op.args if isinstance(a, int))
+    return found
 
 
 class Schedule:
@@ -71,8 +129,13 @@ class Schedule:
                 buffer = free[kind].pop()
             else:
                 buffer = torch.empty(size, dtype=torch.bool if kind else dtype, device=device)
-            function = None if op.name == "float" else _FUNCTIONS.get(op.name) or getattr(torch, op.name)
-            args = tuple(a if isinstance(a, int) else self._constant(a) for a in op.args)
+            refs: tuple[Ref, ...] = op.args
+            function: Callable[..., Any] | None = None
+            if op.name in _SCALED:
+                refs, function = op.args[:2], functools.partial(_SCALED[op.name], alpha=op.args[2])
+            elif op.name != "float":
+                function = _FUNCTIONS.get(op.name) or getattr(torch, op.name)
+            args = tuple(a if isinstance(a, int) else self._constant(a) for a in refs)
             self._calls.append((function, args, number, buffer))
             held[number] = buffer
             for a in {a for a in op.args if isinstance(a, int)}:

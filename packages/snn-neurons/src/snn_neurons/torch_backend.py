@@ -12,7 +12,7 @@ from snn_neurons.layout import Param, Periodic
 from snn_neurons.program import Graph, Program
 from snn_neurons.schedule import Schedule, specialise
 
-_BLOCK = 1 << 14
+_BLOCK = 1 << 15
 
 
 def unavailable(x: Tensor) -> str | None:
@@ -30,6 +30,7 @@ class _Inputs:
 
     def __init__(self, program: Program, params: list[Param], dtype: torch.dtype, neurons: int) -> None:
         first = 1 + len(program.states)
+        self._step = program.step
         self.constants = tuple((first + j, p) for j, p in enumerate(params) if isinstance(p, float))
         self._values = [
             p.full(neurons) if isinstance(p, Periodic) else torch.zeros((), dtype=dtype) if isinstance(p, float) else p
@@ -42,7 +43,8 @@ class _Inputs:
         return [v[start:stop] if v.dim() else v for v in self._values]
 
     def schedule(self, graph: Graph, keep: list[int], size: int, dtype: torch.dtype, device: torch.device) -> Schedule:
-        return Schedule(specialise(graph, self.constants, tuple(keep)), size, dtype, device, self._scalars)
+        exact = graph is self._step
+        return Schedule(specialise(graph, self.constants, tuple(keep), exact), size, dtype, device, self._scalars)
 
 
 def _blocks(x: Tensor) -> Iterator[tuple[int, int]]:
