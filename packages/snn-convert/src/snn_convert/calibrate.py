@@ -65,11 +65,20 @@ def own_threshold(network: fx.GraphModule, node: fx.Node) -> Tensor | None:
     return constant(network, node.args[1]) if op_name(node) == "qcfs" else None
 
 
-def thresholds(network: fx.GraphModule, observers: Mapping[str, Observer], levels: int) -> dict[str, Tensor]:
+def thresholds(
+    network: fx.GraphModule, observers: Mapping[str, Observer], steps: int, spikes_per_step: int = 1
+) -> dict[str, Tensor]:
     """Threshold of each activation in its dtype, shaped ``[C, 1, ...]`` for channels or ``[]`` for the layer.
 
     A clip such as that of ReLU6 bounds it; a channel that was never active takes the largest of its layer. Activations
     that were trained with a threshold keep that.
+
+    Args:
+        network: the captured network.
+        observers: what `observe` returned.
+        steps: time steps T.
+        spikes_per_step: k; the largest mean output that an observer finds takes k spikes a step, so that the threshold
+            is a k-th of it, and there are ``k T`` levels.
 
     Raises:
         ValueError: a trained threshold is not positive.
@@ -78,7 +87,7 @@ def thresholds(network: fx.GraphModule, observers: Mapping[str, Observer], level
     for node in activation_nodes(network):
         theta = own_threshold(network, node)
         if theta is None:
-            theta = _from_statistics(node, observers[node.name].threshold(levels))
+            theta = _from_statistics(node, observers[node.name].threshold(steps * spikes_per_step)) / spikes_per_step
         elif not bool((theta > 0).all()):
             where = module_path(node) or node.name
             raise ValueError(f"the trained threshold of {where} must be positive, got {theta.min().item()}")

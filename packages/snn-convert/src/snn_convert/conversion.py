@@ -48,7 +48,7 @@ def convert(
         raise UnsupportedOpsError(report)
     fold_batch_norm(network)
     observers = observe(network, batches, chosen.observer, device, passes=chosen.passes)
-    theta = thresholds(network, observers, timesteps * chosen.spikes_per_step)
+    theta = thresholds(network, observers, timesteps, chosen.spikes_per_step)
     neurons = {name: ConvertedNeuron(chosen.neuron(), value, chosen.initial) for name, value in theta.items()}
     program = unroll(network, neurons, chosen.maximum)
     if chosen.bias_correction or chosen.membrane_calibration:

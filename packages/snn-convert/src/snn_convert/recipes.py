@@ -32,7 +32,7 @@ class Recipe:
         observer: makes the observer of one activation, which finds its threshold.
         neuron: makes the neuron of one activation.
         initial: membrane at the start in units of the threshold.
-        spikes_per_step: most spikes that the neuron can emit in one step.
+        spikes_per_step: k spikes in every step are the largest output that the observer found.
         bias_correction: correct currents layer by layer on the spiking network's own inputs.
         membrane_calibration: correct initial membranes in the same way.
         correction_samples: calibration inputs used by the corrections.
@@ -122,7 +122,6 @@ def braincog(
         observer=lambda: BatchPercentileObserver(p, channelnorm),
         neuron=BurstNeurons(gamma, hard_reset=not soft_mode),
         initial=0.0,
-        spikes_per_step=gamma,
         maximum=CumulativeMaximum if lipool else spike_maximum,
     )
 
