@@ -79,7 +79,7 @@ def tonic_recordings(folder: Path, *, train: bool, limit: int | None) -> list[tu
     try:
         import tonic
     except ImportError as error:
-        raise SystemExit("--tonic-data needs the package tonic: pip install tonic") from error
+        raise SystemExit(f"--tonic-data needs the package tonic ({error}): pip install tonic") from error
     data = tonic.datasets.DVSGesture(save_to=str(folder), train=train)
     found = []
     for index in range(len(data) if limit is None else min(limit, len(data))):
