@@ -12,19 +12,24 @@ class CaptureError(RuntimeError):
     """The model could not be turned into a graph."""
 
 
-def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
+def capture(model: "nn.Module | torch.export.ExportedProgram", example: Tensor) -> fx.GraphModule:
     """Return a copy of ``model`` in eval mode as a graph of ATen operations for any batch size.
 
     ``torch.export`` traces it where it can; otherwise ``torch.fx`` does first, which takes models that the former
     refuses for their Python.
 
     Args:
-        model: takes one tensor and returns one tensor; left untouched.
+        model: takes one tensor and returns one tensor; left untouched. A program that was exported already, of a model
+            in eval mode and for any batch size, is taken as it is.
         example: an input ``[N, ...]``.
 
     Raises:
         CaptureError: neither can trace the model; both reasons are given.
     """
+    if isinstance(model, torch.export.ExportedProgram):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's remarks on its own use of its pytrees
+            return from_program(copy.deepcopy(model).run_decompositions({}))
     twin = copy.deepcopy(model).eval()
     x = example if example.shape[0] > 1 else example.repeat(2, *([1] * (example.dim() - 1)))
     try:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from snn_convert.calibrate import inputs, observe, reiterable, thresholds
 from snn_convert.capture import capture
@@ -18,7 +19,11 @@ from snn_convert.unroll import unroll
 
 
 def convert(
-    model: nn.Module, calibration: Iterable[Any], *, timesteps: int = 8, recipe: str | Recipe = "binary"
+    model: nn.Module | ExportedProgram,
+    calibration: Iterable[Any],
+    *,
+    timesteps: int = 8,
+    recipe: str | Recipe = "binary",
 ) -> SpikingModel:
     """Convert a trained network to a spiking one.
 

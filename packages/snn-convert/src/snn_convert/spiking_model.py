@@ -9,7 +9,7 @@ from snn_base import reset_net
 from snn_convert.neuron import ConvertedNeuron
 from snn_convert.unroll import worth_at_once
 
-Readout = Literal["mean", "sum"]
+Readout = Literal["mean", "sum", "potential"]
 
 
 class SpikingModel(nn.Module):
@@ -18,18 +18,30 @@ class SpikingModel(nn.Module):
     Args:
         program: the unrolled network, ``(x [N, ...], steps) -> [steps N, ...]``.
         timesteps: steps T that `run` takes if nothing else is said.
-        readout: ``"mean"`` of the output over time, which approaches the network's output, or its ``"sum"``.
+        readout: ``"mean"`` of the output over time, which approaches the network's output; its ``"sum"``; or the
+            ``"potential"`` of output neurons that integrate and never fire, ``v[t] = v[t-1] + y[t]``. For a regression
+            take the mean: each layer's own contribution to its error is at most ``threshold / (2 T)``, as long as the
+            activation is below the threshold and spikes arrive evenly; `conversion_report` measures the rest.
         chunk: most steps computed at once; fewer are where the batch is large.
     """
 
     def __init__(self, program: fx.GraphModule, timesteps: int, readout: Readout = "mean", chunk: int = 16) -> None:
         super().__init__()
-        if readout not in ("mean", "sum"):
-            raise ValueError(f"SpikingModel: readout must be 'mean' or 'sum', got {readout!r}")
         self.program = program
         self.timesteps = timesteps
-        self.readout: Readout = readout
+        self.readout = readout
         self.chunk = chunk
+
+    @property
+    def readout(self) -> Readout:
+        """``"mean"``, ``"sum"`` or ``"potential"``."""
+        return self._readout
+
+    @readout.setter
+    def readout(self, value: Readout) -> None:
+        if value not in ("mean", "sum", "potential"):
+            raise ValueError(f"SpikingModel: readout must be 'mean', 'sum' or 'potential', got {value!r}")
+        self._readout: Readout = value
 
     def neurons(self) -> dict[str, ConvertedNeuron]:
         """The neurons, by the name of the activation they stand for."""
@@ -44,7 +56,8 @@ class SpikingModel(nn.Module):
         Args:
             x: the input, constant over time.
             timesteps: T; the model's own by default.
-            per_step: return the output of every step, ``[T, N, ...]``, instead of the readout ``[N, ...]``.
+            per_step: return ``[T, N, ...]`` instead of ``[N, ...]``: the output of every step, or with the readout
+                ``"potential"`` that potential after every step.
 
         Raises:
             ValueError: ``timesteps`` is below 1.
@@ -61,12 +74,12 @@ class SpikingModel(nn.Module):
             outputs.append(y if per_step else y.sum(0, keepdim=True))
         whole = torch.cat(outputs)
         if per_step:
-            return whole
+            return whole.cumsum(0) if self.readout == "potential" else whole
         total = whole.sum(0)
         return total / steps if self.readout == "mean" else total
 
     def step(self, x: Tensor) -> Tensor:
-        """One step ``[N, ...] -> [N, ...]`` from the memories as they are."""
+        """The output of one step, ``[N, ...] -> [N, ...]``, from the memories as they are."""
         y: Tensor = self.program(x, 1)
         return y
 

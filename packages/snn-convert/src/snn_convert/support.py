@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 
 from snn_convert.capture import capture, module_path, source_line
 
@@ -105,7 +106,7 @@ class UnsupportedOpsError(ValueError):
         self.report = report
 
 
-def check(model: nn.Module, example: Tensor) -> SupportReport:
+def check(model: nn.Module | ExportedProgram, example: Tensor) -> SupportReport:
     """List all operations of ``model`` that cannot be converted, before any calibration.
 
     Args:

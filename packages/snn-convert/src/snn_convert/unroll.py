@@ -102,9 +102,9 @@ class _Unroll:
 
     def build(self) -> fx.GraphModule:
         for name, parameter in self.network.named_parameters():
-            _attach(self.root, name, nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad))
+            attach(self.root, name, nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad))
         for name, buffer in self.network.named_buffers():
-            _attach(self.root, name, buffer)
+            attach(self.root, name, buffer)
         for name, value in vars(self.network).items():  # constants that export lifts are neither
             if isinstance(value, Tensor):
                 self.root.register_buffer(name, value)
@@ -203,7 +203,8 @@ class _Unroll:
         self.moving[node] = self.graph.call_module(node.name, (self._at_every_step(source), self.steps))
 
 
-def _attach(root: nn.Module, name: str, value: Tensor) -> None:
+def attach(root: nn.Module, name: str, value: Tensor) -> None:
+    """Register a parameter or buffer under a qualified name, with modules on the way to it."""
     *path, leaf = name.split(".")
     for part in path:
         if part not in root._modules:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 
 from snn_base import reset_net
 from snn_convert.capture import capture, module_path
@@ -61,7 +62,12 @@ class Verification:
 
 @torch.no_grad()
 def verify(
-    model: nn.Module, snn: SpikingModel, batch: Tensor, *, timesteps: int = 256, tolerance: float = 0.05
+    model: nn.Module | ExportedProgram,
+    snn: SpikingModel,
+    batch: Tensor,
+    *,
+    timesteps: int = 256,
+    tolerance: float = 0.05,
 ) -> Verification:
     """Compare the mean output over ``timesteps`` steps of every layer of ``snn`` with that of ``model``.
 
