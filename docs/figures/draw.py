@@ -107,6 +107,13 @@ def smaller(source: Path, target: Path) -> None:
         image.convert("RGB").quantize(64).save(target, optimize=True)
 
 
+def conversion(data: str | None) -> None:
+    with folder() as here:
+        print(example("convert_cnn", "--output", here))
+        for source in ("errors", "accuracy"):
+            smaller(here / f"{source}.png", HERE / f"convert-{source}.png")
+
+
 def neuron(data: str | None) -> None:
     print(example("own_neuron", "--figure", HERE / "own-neuron.png"))
 
@@ -163,7 +170,7 @@ def devices(data: str | None) -> None:
         print(f"{name}: {len(run)} losses, at most {worst:.1e} from those of one process")
 
 
-PARTS = {part.__name__: part for part in (digits, neuron, stdp, loihi, nir, devices, stream)}
+PARTS = {part.__name__: part for part in (digits, neuron, conversion, stdp, loihi, nir, devices, stream)}
 
 
 def main() -> None:
