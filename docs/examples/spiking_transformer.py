@@ -1,6 +1,6 @@
 """Train a small spiking transformer on the handwritten digits of scikit-learn.
 
-    python docs/examples/spiking_transformer.py [--epochs 20] [--seed 0]
+    python docs/examples/spiking_transformer.py [--epochs 40] [--seed 0]
 
 Overlapping patches of 4 x 4 pixels are tokens; attention multiplies spikes and needs no softmax.
 """
@@ -63,7 +63,7 @@ def shifted(images: Tensor) -> Tensor:
 def main() -> None:
     quick = "SNN_EXAMPLE_QUICK" in os.environ
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=6 if quick else 20)
+    parser.add_argument("--epochs", type=int, default=6 if quick else 40)
     parser.add_argument("--steps", type=int, default=4, help="time steps T")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
