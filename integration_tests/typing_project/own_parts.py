@@ -1,11 +1,11 @@
 """A user's neuron, layer and learning rule, typed."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from snn_base import MemoryModule
+from snn_base import MemoryModule, StepMode
 from snn_learning import Hebb
 from snn_neurons import SpikingNode
 
@@ -35,7 +35,7 @@ class TiredNode(SpikingNode):
 class Leaky(MemoryModule):
     v: Tensor
 
-    def __init__(self, decay: float, step_mode: Literal["s", "m"] = "s") -> None:
+    def __init__(self, decay: float, step_mode: StepMode = "s") -> None:
         super().__init__(step_mode)
         self.decay = decay
         self.register_memory("v", 0.0)

@@ -18,7 +18,7 @@ from snn_base.profiling import EnergyModel, LayerProfile, Profile, profile
 from snn_base.recorder import Recorder
 from snn_base.sequences import checkpoint_sequence, chunked_forward, multi_step_forward, seq_to_ann_forward
 from snn_base.statistics import firing_rate, firing_rates, interspike_intervals
-from snn_base.step_module import StepModule
+from snn_base.step_module import StepMode, StepModule
 
 __all__ = [
     "EnergyModel",
@@ -30,6 +30,7 @@ __all__ = [
     "MemoryStateError",
     "Profile",
     "Recorder",
+    "StepMode",
     "StepModule",
     "__version__",
     "checkpoint_sequence",

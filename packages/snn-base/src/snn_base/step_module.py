@@ -5,6 +5,7 @@ from typing import Literal, cast
 from torch import Tensor, nn
 
 StepMode = Literal["s", "m"]
+"""One step ``[N, ...]`` or a sequence ``[T, N, ...]``: the type of a ``step_mode``."""
 
 
 class StepModule(nn.Module):

@@ -43,7 +43,8 @@ def explain_backend(node: StepNode, x: Tensor) -> BackendReport:
     try:
         node_program(node)
     except RuntimeError as error:
-        obstacles["torch"] = f"no blocked loop, the plain one runs: {error}"
+        reason = str(error).replace("; use backend='torch'", "").replace(", or backend='torch'", "")
+        obstacles["torch"] = f"no blocked loop, the plain one runs: {reason}"
     try:
         backend = choose_backend(node, x)
     except RuntimeError:
