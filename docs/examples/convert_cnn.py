@@ -80,7 +80,7 @@ def main() -> None:
     report = conversion_report(model, snn, data.x_test[:256])
     print(f"\n{report}\n")
     steps = search_timesteps(snn, test, reference - 0.02)
-    print(f"{steps} steps suffice for two points below the network itself")
+    print(f"T = {steps} is enough for two points below the network itself")
 
     args.output.mkdir(parents=True, exist_ok=True)
     save(snn, args.output / "digits.safetensors")

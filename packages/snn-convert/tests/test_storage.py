@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from snn_convert import RECIPES, ModelFileError, Recipe, braincog, convert, load, save
+from snn_convert.storage import _digest
 from snn_neurons import LIFNode
 
 
@@ -87,6 +88,21 @@ def test_what_is_no_saved_network_is_one_clear_error(model, x, tmp_path):
         load(path)
 
 
+def test_no_damaged_bit_goes_unnoticed(model, x, tmp_path):
+    path = tmp_path / "net.safetensors"
+    save(convert(model, [x]), path)
+    whole = path.read_bytes()
+    random = torch.Generator().manual_seed(0)
+    start = 8 + int.from_bytes(whole[:8], "little")  # of the tensors, behind the header
+    for low, high in ((0, start), (start, len(whole))):
+        for position in torch.randint(low, high, (60,), generator=random).tolist():
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << (position % 8)
+            path.write_bytes(damaged)
+            with pytest.raises(ModelFileError):
+                load(path)
+
+
 @pytest.mark.parametrize("target", ["os.system.x", "profiler._record_function_enter.default", "tile2"])
 def test_a_file_calls_nothing_but_tensor_operations(target, tmp_path):
     description = {
@@ -97,7 +113,8 @@ def test_a_file_calls_nothing_but_tensor_operations(target, tmp_path):
         "modules": {},
         "graph": [["x", "placeholder", "x", [], {"dict": {}}], ["y", "call_function", target, [], {"dict": {}}]],
     }
-    header = {"format": "snn_convert.SpikingModel", "version": "1", "description": json.dumps(description)}
-    save_file({"a": torch.zeros(2)}, tmp_path / "net.safetensors", header)
+    text, tensors = json.dumps(description), {"a": torch.zeros(2)}
+    header = {"format": "snn_convert.SpikingModel", "version": "1", "description": text}
+    save_file(tensors, tmp_path / "net.safetensors", {**header, "sha256": _digest(text, tensors)})
     with pytest.raises(ModelFileError, match="describes no network"):
         load(tmp_path / "net.safetensors")

@@ -1,5 +1,6 @@
 """Converted networks in one file: safetensors, with the graph as JSON in its header. Nothing is unpickled."""
 
+import hashlib
 import json
 import math
 import operator
@@ -71,7 +72,8 @@ def save(snn: SpikingModel, path: str | os.PathLike[str]) -> None:
         if not name.startswith(inside) or name.endswith((".threshold", ".offset")):
             tensors[name] = tensor
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    header = {"format": _FORMAT, "version": str(_VERSION), "description": json.dumps(description)}
+    text = json.dumps(description)
+    header = {"format": _FORMAT, "version": str(_VERSION), "description": text, "sha256": _digest(text, copies)}
     target = Path(path)
     handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
     os.close(handle)
@@ -97,16 +99,27 @@ def load(path: str | os.PathLike[str]) -> SpikingModel:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(f"{path} is no whole safetensors file: {error}") from error
     if header.get("format") != _FORMAT:
         raise ModelFileError(f"{path} is a safetensors file, but not of a converted network")
     if header.get("version") != str(_VERSION):
         raise ModelFileError(f"{path} has version {header.get('version')} of the format; this release reads {_VERSION}")
+    if header.get("sha256") != _digest(header.get("description", ""), tensors):
+        raise ModelFileError(f"{path} is damaged: its content is not what was written")
     try:
         return _model(json.loads(header["description"]), tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+    except Exception as error:  # a file of someone else's making may describe anything
         raise ModelFileError(f"{path} describes no network that can be built: {error}") from error
+
+
+def _digest(description: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(description.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _is_layer(module: nn.Module) -> bool:
