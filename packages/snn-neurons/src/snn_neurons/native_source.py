@@ -1,5 +1,6 @@
 """The C source of a program: one template of loops over neurons and time, filled with the step and its backward."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from snn_neurons.builder import prune
@@ -36,6 +37,7 @@ typedef uint16_t f16;
 typedef uint16_t bf16;
 typedef uint8_t u8;
 typedef uint8_t b8;
+#define STRIP 64 /* neurons; blocks are multiples of it */
 #define INLINE static inline __attribute__((always_inline))
 INLINE float bits_f(uint32_t b) { float f; memcpy(&f, &b, 4); return f; }
 INLINE uint32_t f_bits(float f) { uint32_t b; memcpy(&b, &f, 4); return b; }
@@ -101,6 +103,10 @@ INLINE double sigmoid_f64(double x) { return 1.0 / (1.0 + exp(-x)); }
 INLINE double tanh_f64(double x) { return tanh(x); }
 #define MAXIMUM(a, b) ((a) > (b) || (a) != (a) ? (a) : (b))
 #define MINIMUM(a, b) ((a) < (b) || (a) != (a) ? (a) : (b))
+
+#define FETCH(row, write) \
+  for (size_t byte = 0; byte < STRIP * sizeof *(row); byte += 64) \
+    __builtin_prefetch((const char *)(row) + byte, write);
 
 static int64_t block_count(const int64_t *a);
 static void run_block(const int64_t *a, const double *scalars, double *partial, void *scratch, int64_t block);
@@ -238,7 +244,25 @@ static void run_block(const int64_t *a, const double *scalars, double *partial, 
   else block(a, scalars, partial, scratch, n0, w, b);
 }
 """
-_LOOP = "#pragma GCC ivdep\nfor (int64_t i = 0; i < w; i++) {"
+
+
+def _loop(ahead: str, rows: Sequence[tuple[str, str, bool]]) -> str:
+    """A loop over the neurons of a block that fetches each row's next one; it ends with two braces.
+
+    The next row is too far away for the processor to see it coming.
+
+    Args:
+        ahead: the C expression of how many rows on the next one is: 1, -1, or 0 where this is the last.
+        rows: pointer, stride and whether it is written, of every row in memory.
+    """
+    fetches = [f"FETCH({row} + {ahead} * {stride} + strip, {int(written)})" for row, stride, written in rows]
+    return "\n".join([
+        "for (int64_t strip = 0; strip < w; strip += STRIP) {",
+        "const int64_t end = strip + STRIP < w ? strip + STRIP : w;",
+        *fetches,
+        "#pragma GCC ivdep",
+        "for (int64_t i = strip; i < end; i++) {",
+    ])  # fmt: skip
 
 
 def _forward(v: Variant) -> str:
@@ -259,14 +283,15 @@ def _forward(v: Variant) -> str:
     text += [
         f"{c} *restrict o{j} = ({c} *)a[{out + 2 * j}] + t * a[{out + 2 * j + 1}] + n0;" for j, c in enumerate(outs)
     ]
-    text.append(_LOOP)
+    rows = [("x", "a[5]", False), *[(f"o{j}", f"a[{out + 2 * j + 1}]", True) for j in range(len(outs))]]
+    text.append(_loop("(t + 1 < T)", rows))
     text.append(f"const F x_ = load_{v.x_type}(x[i]);")
     text += [f"const F s{j}_ = s{j}[i];" for j in states]
     text.append(p.lines(hoisted=False))
     results = program.step.outputs
     text += [f"o{j}[i] = store_{c}({p.ref(results[j])});" for j, c in enumerate(outs)]
     text += [f"s{j}[i] = {p.ref(results[program.n_outputs + j])};" for j in states]
-    text.append("}\n}")
+    text.append("}\n}\n}")
     text += [f"memcpy((F *)a[{last + j}] + n0, s{j}, w * sizeof(F));" for j in states]
     text.append(_RUN)
     text.append("static int64_t scratch_bytes(const int64_t *a) { return 64; }")
@@ -312,9 +337,10 @@ def _backward(v: Variant, want: tuple[bool, ...]) -> str:
         text += ["for (int64_t k = 0; k < steps - 1; k++) {", row_x]
         text += [f"const F *restrict h{j} = scratch + ({j} * K + k) * BLOCK;" for j in states]
         text += [f"F *restrict n{j} = scratch + ({j} * K + k + 1) * BLOCK;" for j in states]
-        text += [_LOOP, load_x, *[f"const F s{j}_ = h{j}[i];" for j in states], p.lines(hoisted=False)]
+        text += [_loop("(k + 1 < steps)", [("x", "a[5]", False)]), load_x]
+        text += [*[f"const F s{j}_ = h{j}[i];" for j in states], p.lines(hoisted=False)]
         text += [f"n{j}[i] = {p.ref(step.outputs[j])};" for j in states]
-        text.append("}\n}")
+        text.append("}\n}\n}")
     text += [f"F part{j}[BLOCK]; memset(part{j}, 0, sizeof part{j});" for j in wanted]
     text += ["for (int64_t k = steps - 1; k >= 0; k--) {", row_x]
     text += [f"const F *restrict h{j} = scratch + ({j} * K + k) * BLOCK;" for j in states]
@@ -324,14 +350,16 @@ def _backward(v: Variant, want: tuple[bool, ...]) -> str:
         for j, c in enumerate(outs)
     ]
     text.append(f"{v.x_type} *restrict gx = a[6] ? ({v.x_type} *)a[6] + (t0 + k) * a[7] + n0 : unused;")
-    text += [_LOOP, load_x, *[f"const F s{j}_ = h{j}[i];" for j in states]]
+    rows = [("x", "a[5]", False), *[(f"g{j}", f"a[{g_out + 2 * j + 1}]", False) for j in range(len(outs))]]
+    text.append(_loop("-(k > 0)", [*rows, ("gx", "a[7]", True)]))
+    text += [load_x, *[f"const F s{j}_ = h{j}[i];" for j in states]]
     text += [f"const F go{j}_ = load_{c}(g{j}[i]);" for j, c in enumerate(outs)]
     text += [f"const F gs{j}_ = gs{j}[i];" for j in states]
     text.append(q.lines(hoisted=False))
     text.append(f"gx[i] = store_{v.x_type}({q.ref(vjp.outputs[0])});")
     text += [f"gs{j}[i] = {q.ref(vjp.outputs[1 + j])};" for j in states]
     text += [f"part{j}[i] += {q.ref(vjp.outputs[1 + n_s + i])};" for i, j in enumerate(wanted)]
-    text.append("}\n}")
+    text.append("}\n}\n}")
     # Within a segment the sums are kept in the memory's precision, over segments and neurons in double.
     text += [f"for (int64_t i = 0; i < w; i++) sum{j}[i] += part{j}[i];" for j in wanted]
     text.append("}")
