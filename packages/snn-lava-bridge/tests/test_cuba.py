@@ -289,9 +289,9 @@ def test_stored_currents_are_no_part_of_the_program_nor_of_a_copy():
     for _ in range(3):
         node(torch.randn(4, 2, 3))
         assert node.i_seq.requires_grad
-        known = len(node._programs)
+        known = len(node._structures)
     node(torch.randn(4, 2, 3))
-    assert len(node._programs) == known
+    assert len(node._structures) == known
     assert copy.deepcopy(node).i_seq is None
 
 

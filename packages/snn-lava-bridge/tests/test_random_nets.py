@@ -133,7 +133,7 @@ def run(net, x, step_mode):
     reset_net(net)
     for node in net.modules():
         if isinstance(node, CubaLIFNode):
-            node._programs = PROGRAMS
+            node._structures = PROGRAMS
     with torch.no_grad():
         return net(x) if step_mode == "m" else torch.stack([net(step) for step in x])
 

@@ -257,26 +257,29 @@ class MemoryModule(StepModule):
             )
         if self._step_mode == "m" and x.dim() > 0:
             x = x[0] if x.shape[0] else x.new_zeros(x.shape[1:])
+        values = self._memory_values
         for name, default in self._memory_defaults.items():
-            value = getattr(self, name)
+            value = values[name]
             if value is None:
                 if default is not None and not isinstance(default, float | Tensor):
-                    setattr(self, name, self._made(name, default(x)))
+                    values[name] = self._made(name, default(x))
             elif not isinstance(value, Tensor):
                 # full_like also follows the layout of x and, for a sharded tensor, its placement.
-                fresh = torch.full_like(x, value, dtype=self.memory_dtype(x), requires_grad=False)
-                setattr(self, name, fresh)
+                values[name] = torch.full_like(x, value, dtype=self.memory_dtype(x), requires_grad=False)
             elif value is default:
-                setattr(self, name, self._expanded(name, value, x))
+                values[name] = self._expanded(name, value, x)
             else:
                 self._check(name, value, default, x, compiling)
-        if not compiling:
+        if not compiling and self._checked_shape != x.shape:
             self._checked_shape = tuple(x.shape)
+
+    def _called(self, name: str) -> str:
+        return f"{type(self).__name__}.{name}"
 
     def _made(self, name: str, value: Any) -> Tensor:
         if not isinstance(value, Tensor):
             raise TypeError(
-                f"{type(self).__name__}.{name}: the callable it was registered with must return a tensor, "
+                f"{self._called(name)}: the callable it was registered with must return a tensor, "
                 f"got {type(value).__name__}"
             )
         return value
@@ -286,15 +289,14 @@ class MemoryModule(StepModule):
             return value.to(x.device, self.memory_dtype(x)).expand(x.shape)
         except RuntimeError:
             raise MemoryShapeError(
-                f"{type(self).__name__}.{name}: its initial value of shape {tuple(value.shape)} does not broadcast to "
+                f"{self._called(name)}: its initial value of shape {tuple(value.shape)} does not broadcast to "
                 f"one step of the input, {tuple(x.shape)}"
             ) from None
 
     def _check(self, name: str, value: Tensor, default: MemoryDefault, x: Tensor, compiling: bool) -> None:
-        where = f"{type(self).__name__}.{name}"
         if value.device != x.device:
             raise MemoryDeviceError(
-                f"{where} is on {value.device} but the input is on {x.device}; move the module with "
+                f"{self._called(name)} is on {value.device} but the input is on {x.device}; move the module with "
                 f".to({str(x.device)!r}) or call snn_base.reset_net(net) before a new sequence"
             )
         shape: tuple[int, ...] | torch.Size = x.shape
@@ -305,13 +307,14 @@ class MemoryModule(StepModule):
             shape = default(x).shape
         elif value.dtype != self.memory_dtype(x):
             raise MemoryDtypeError(
-                f"{where} has dtype {value.dtype} but an input of {x.dtype} needs {self.memory_dtype(x)}; convert the "
-                "module or call snn_base.reset_net(net) before a new sequence"
+                f"{self._called(name)} has dtype {value.dtype} but an input of {x.dtype} needs "
+                f"{self.memory_dtype(x)}; convert the module or call snn_base.reset_net(net) before a new sequence"
             )
         if value.shape != shape:
             raise MemoryShapeError(
-                f"{where} has shape {tuple(value.shape)} from an earlier sequence but this input needs {tuple(shape)} "
-                f"(one step of the input is {tuple(x.shape)}); call snn_base.reset_net(net) before a new sequence"
+                f"{self._called(name)} has shape {tuple(value.shape)} from an earlier sequence but this input "
+                f"needs {tuple(shape)} (one step of the input is {tuple(x.shape)}); "
+                "call snn_base.reset_net(net) before a new sequence"
             )
 
     # -- moving, copying, saving -------------------------------------------------------------------------------------

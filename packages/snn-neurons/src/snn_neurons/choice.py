@@ -62,8 +62,9 @@ def choose_backend(node: "StepNode", x: Tensor, device: str | None = None) -> st
         if asked in ("native", "triton"):
             raise _refusal(node, asked, obstacle(node, x, asked, device))
         return "reference"
-    key = (asked, structure(node), device or x.device.type, x.dtype, no_compiler())
-    known: str | None = node._programs.get(key)
+    known_backends = structure(node).backends
+    key = (asked, device or x.device.type, x.dtype, no_compiler())
+    known = known_backends.get(key)
     if known is not None:
         return known
     if asked in ("native", "triton"):
@@ -80,7 +81,7 @@ def choose_backend(node: "StepNode", x: Tensor, device: str | None = None) -> st
                 chosen = backend if obstacle(node, x, backend, device) is None else "torch"
         except NotFusableError:
             chosen = "reference"
-    node._programs[key] = chosen
+    known_backends[key] = chosen
     return chosen
 
 

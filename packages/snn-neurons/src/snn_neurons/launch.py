@@ -58,20 +58,17 @@ def launch_forward(spec: Spec, x: Tensor, states: Sequence[Tensor], params: Sequ
     """Run ``spec`` over ``x [T, N, ...]``; with ``save``, keep a checkpoint of the states every few steps."""
     layout = layout_of(x)
     backend = backend_module(spec.backend)
-    flat = layout.flatten_sequence(x.detach() if x.requires_grad else x)
+    flat = layout.flatten_sequence(x)
     T, M = flat.shape
     program = spec.program
     first = _first(spec, layout, states)
-    new = x.new_empty
-    outs = [
-        new((T, M), dtype=spec.memory_dtype if i >= program.n_outputs - program.memory_outputs else spec.out_dtype)
-        for i in range(program.n_outputs)
-    ]
-    lasts = [new((M,), dtype=spec.memory_dtype) for _ in states]
+    kept = program.n_outputs - program.memory_outputs
+    outs = [_empty(flat, spec.out_dtype if i < kept else spec.memory_dtype) for i in range(program.n_outputs)]
+    lasts = [torch.empty_like(s) for s in first]
     every = spec.every or backend.checkpoint_every(program, flat)
     count = segments(spec, T, every) if save else 0
     # Two elements more: a size that can be neither 0 nor 1 lets one compiled graph serve every T.
-    saved = [new((count * M + 2,), dtype=spec.memory_dtype) for _ in states] if save else []
+    saved = [s.new_empty(count * M + 2) for s in first] if count or (save and spec.every) else []
     if T == 0 or M == 0:
         for last, value in zip(lasts, first, strict=True):
             last.copy_(value)
@@ -82,8 +79,15 @@ def launch_forward(spec: Spec, x: Tensor, states: Sequence[Tensor], params: Sequ
     return Result([layout.restore_sequence(o) for o in outs], [layout.restore_step(v) for v in lasts], saved)
 
 
+def _empty(flat: Tensor, dtype: torch.dtype) -> Tensor:
+    if flat.dtype == dtype and flat.is_contiguous():
+        return torch.empty_like(flat)
+    return flat.new_empty(flat.shape, dtype=dtype)
+
+
 def _first(spec: Spec, layout: Layout, states: Sequence[Tensor]) -> list[Tensor]:
-    return [layout.flatten_step((s.detach() if s.requires_grad else s).to(spec.memory_dtype)) for s in states]
+    dtype = spec.memory_dtype
+    return [layout.flatten_step(s if s.dtype == dtype else s.to(dtype)) for s in states]
 
 
 def _rows(saved: Sequence[Tensor], neurons: int) -> list[Tensor]:
@@ -112,12 +116,13 @@ def launch_backward(
     """The gradients of `launch_forward`, recomputed from its input and checkpoints."""
     layout = layout_of(x)
     backend = backend_module(spec.backend)
-    flat = layout.flatten_sequence(x.detach())
+    flat = layout.flatten_sequence(x)
     T, M = flat.shape
     wanted = iter([True] * len(params) if want_params is None else want_params)
     want = [s is None and next(wanted) for s in spec.scalars]
-    g_x = torch.empty_like(flat, memory_format=torch.contiguous_format) if want_x else None
-    g_states = [x.new_empty((M,), dtype=spec.memory_dtype) for _ in states]
+    first = _first(spec, layout, states)
+    g_x = _empty(flat, flat.dtype) if want_x else None
+    g_states = [torch.empty_like(s) for s in first]
     g_out = [None if g is None else layout.flatten_sequence(g) for g in g_outs]
     g_last = [None if g is None else layout.flatten_step(g) for g in g_lasts]
     if T == 0 or M == 0:
@@ -127,7 +132,6 @@ def launch_backward(
         g_params: list[Tensor | None] = [next(zeros) if s is None else None for s in spec.scalars]
     else:
         poison([*([g_x] if g_x is not None else []), *g_states])
-        first = _first(spec, layout, states)
         values = flat_params(spec, layout, params)
         every = spec.every or backend.checkpoint_every(spec.program, flat)
         grads = backend.backward(

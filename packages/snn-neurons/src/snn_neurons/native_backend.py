@@ -1,6 +1,7 @@
 """The fused loop on CPU: C printed from the program, compiled once, run by a few threads."""
 
 import ctypes
+from array import array
 from functools import cache
 from typing import Any
 
@@ -48,9 +49,8 @@ def _kernel(variant: Variant) -> Any:
 
 
 def _call(kernel: Any, arguments: list[int], scalars: list[float], partial: int) -> None:
-    a = (ctypes.c_int64 * len(arguments))(*arguments)
-    s = (ctypes.c_double * max(1, len(scalars)))(*scalars)
-    if kernel(ctypes.addressof(a), ctypes.addressof(s), partial):
+    a, s = array("q", arguments), array("d", scalars)
+    if kernel(a.buffer_info()[0], s.buffer_info()[0], partial):
         raise MemoryError("the native kernel could not allocate its scratch memory")
 
 
@@ -58,15 +58,18 @@ def _threads(work: int) -> int:
     return max(1, min(torch.get_num_threads(), work // _WORK_PER_THREAD))
 
 
-def _pack(params: list[Param]) -> tuple[list[float], list[int]]:
-    scalars, arguments = [], []
-    for p in params:
-        if isinstance(p, Periodic):
+def _pack(params: list[Param]) -> tuple[tuple[bool, ...], list[float], list[int]]:
+    """Which parameters vary over neurons, the values of the others, and the kernel's arguments for the former."""
+    vector, scalars, arguments = [False] * len(params), [0.0] * len(params), []
+    for j, p in enumerate(params):
+        if isinstance(p, float):
+            scalars[j] = p
+        elif isinstance(p, Periodic):
+            vector[j] = True
             arguments += [p.values.data_ptr(), p.inner, p.values.numel()]
-            scalars.append(0.0)
         else:
-            scalars.append(p if isinstance(p, float) else p.item())
-    return scalars, arguments
+            scalars[j] = p.item()
+    return tuple(vector), scalars, arguments
 
 
 def forward(
@@ -82,10 +85,9 @@ def forward(
     """Run the step over ``x [T, M]``; writes ``outs``, ``lasts`` and the checkpoints ``saved``."""
     T, M = x.shape
     memory = _TYPES[lasts[0].dtype] if lasts else "f64" if x.dtype == torch.float64 else "f32"
-    vector = tuple([isinstance(p, Periodic) for p in params])
+    vector, scalars, arguments = _pack(params)
     out_type = _TYPES[outs[0].dtype]
     kernel = _kernel(Variant(program, _TYPES[x.dtype], out_type, memory, vector, None))
-    scalars, arguments = _pack(params)
     arguments = [T, M, every, _threads(T * M), x.data_ptr(), x.stride(0), 0, 0, *arguments]
     arguments += [s.data_ptr() for s in states]
     arguments += [s.data_ptr() for s in lasts]
@@ -111,11 +113,10 @@ def backward(
     """Gradients by recomputing each segment from its checkpoint; writes ``g_x`` and ``g_states``."""
     T, M = x.shape
     dtype = states[0].dtype if states else torch.float64 if x.dtype == torch.float64 else torch.float32
-    vector = tuple([isinstance(p, Periodic) for p in params])
+    vector, scalars, arguments = _pack(params)
     kept = program.n_outputs - program.memory_outputs
     out_type = _TYPES[next((g.dtype for g in g_outs[:kept] if g is not None), x.dtype)]
     kernel = _kernel(Variant(program, _TYPES[x.dtype], out_type, _TYPES[dtype], vector, tuple(want)))
-    scalars, arguments = _pack(params)
     arguments = [T, M, every, _threads(2 * T * M), x.data_ptr(), x.stride(0), *arguments]
     arguments[6:6] = [0, 0] if g_x is None else [g_x.data_ptr(), g_x.stride(0)]
     arguments += [s.data_ptr() for s in states]

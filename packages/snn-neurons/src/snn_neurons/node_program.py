@@ -13,9 +13,28 @@ if TYPE_CHECKING:
     from snn_neurons.step_node import StepNode
 
 
+@dataclasses.dataclass(eq=False)
+class Structure:
+    """One way a node's step can be, as its attributes say, and what has been found out about it."""
+
+    key: tuple[Any, ...]
+    params: tuple[str, ...]  # those that have a value
+    programs: dict[bool, Program | Exception] = dataclasses.field(default_factory=dict)
+    backends: dict[Any, str] = dataclasses.field(default_factory=dict)
+
+
+class Seen(NamedTuple):
+    """The attributes a node had when its structure was found."""
+
+    step: Any
+    attributes: int
+    values: list[tuple[str, Any]]
+    structure: Structure
+
+
 def active_params(node: "StepNode") -> tuple[str, ...]:
     """Names of the parameters that have a value."""
-    return tuple(n for n in node.param_names if getattr(node, n) is not None)
+    return structure(node).params
 
 
 def node_program(node: "StepNode", affine: bool = False) -> Program:
@@ -24,14 +43,14 @@ def node_program(node: "StepNode", affine: bool = False) -> Program:
     Raises:
         NotFusableError: the step is not pointwise.
     """
-    key = (affine, structure(node))
-    found = node._programs.get(key)
+    programs = structure(node).programs
+    found = programs.get(affine)
     if found is None:
         try:
             found = _trace(node, affine)
         except Exception as error:
             found = error
-        node._programs[key] = found
+        programs[affine] = found
     if isinstance(found, Exception):
         raise found
     return found
@@ -59,16 +78,16 @@ def _trace(node: "StepNode", affine: bool) -> Program:
     return trace_program(step, node.memory_names, (*names, *extra), int(store), own)
 
 
-def structure(node: "StepNode") -> tuple[Any, ...]:
+def structure(node: "StepNode") -> Structure:
     """What the step may depend on besides its arguments: its public attributes, not values of parameters."""
     attributes = node.__dict__
-    seen = node._structure
+    seen: Seen | None = node._seen
     if seen is not None and seen.step is node.__class__.step and seen.attributes == len(attributes):
         for name, value in seen.values:
             if attributes[name] is not value:
                 break
         else:
-            return seen.key
+            return seen.structure
     items: list[Any] = [node.__class__.step]
     values = [(n, v) for n, v in attributes.items() if n[0] != "_" and n not in ("training", "v_seq")]
     for name, value in values:
@@ -82,18 +101,13 @@ def structure(node: "StepNode") -> tuple[Any, ...]:
         else:
             items.append((name, id(value)))
     key = tuple(items)
+    found: Structure | None = node._structures.get(key)
+    if found is None:
+        found = Structure(key, tuple(n for n in node.param_names if getattr(node, n) is not None))
+        node._structures[key] = found
     if all(_is_fixed(value) for _, value in values):
-        node._structure = Structure(node.__class__.step, len(attributes), values, key)
-    return key
-
-
-class Structure(NamedTuple):
-    """A structure as it was found, and the attributes that it follows from."""
-
-    step: Any
-    attributes: int
-    values: list[tuple[str, Any]]
-    key: tuple[Any, ...]
+        node._seen = Seen(node.__class__.step, len(attributes), values, found)
+    return found
 
 
 def _is_fixed(value: Any) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snn_base import MemoryModule
 from snn_neurons.choice import BACKENDS, choose_backend
 from snn_neurons.fused import Affine, run_compiled, run_fused
-from snn_neurons.node_program import Structure
+from snn_neurons.node_program import Seen, Structure
 from snn_neurons.reference import as_outputs, run_reference
 from snn_neurons.sharded import is_plain
 
@@ -59,8 +59,8 @@ class StepNode(MemoryModule):
             raise ValueError(f"spike_dtype must be None, torch.bool or torch.uint8, got {spike_dtype}")
         self._learnable = frozenset((learnable,) if isinstance(learnable, str) else learnable)
         self._param_names: tuple[str, ...] = ()
-        self._programs: dict[Any, Any] = {}
-        self._structure: Structure | None = None
+        self._structures: dict[Any, Structure] = {}
+        self._seen: Seen | None = None
         self.backend = backend
         self.spike_dtype = spike_dtype
         self.store_v_seq = store_v_seq
@@ -191,10 +191,10 @@ class StepNode(MemoryModule):
         return outs[0] if len(outs) == 1 else outs
 
     def _run(self, x_seq: Tensor, backend: str, affine: Affine | None = None) -> tuple[Tensor, ...]:
-        names = self.memory_names
-        outs, last, v_seq = self._sequence(x_seq, [getattr(self, n) for n in names], backend, affine)
+        names, values = self.memory_names, self._memory_values
+        outs, last, v_seq = self._sequence(x_seq, [values[n] for n in names], backend, affine)  # type: ignore[misc]
         for name, value in zip(names, last, strict=True):
-            setattr(self, name, value)
+            values[name] = value
         if self.store_v_seq:
             self.v_seq = v_seq
         return outs
@@ -226,7 +226,7 @@ class StepNode(MemoryModule):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        state["_programs"], state["_structure"] = {}, None
+        state["_structures"], state["_seen"] = {}, None
         state["v_seq"] = None
         return state
 
