@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import snn_neurons
-from snn_neurons import LIFNode
+from snn_neurons import LIFNode, SpikingNode
 from snn_neurons.launch import backend_module
 from snn_neurons.reference import run_reference
 
@@ -156,3 +156,18 @@ def test_a_learned_sharpness_and_parameters_of_every_shape(backend, shape):
         backend=backend,
     )
     check(node, torch.float32, (5, 2, 2, 4, 3))
+
+
+@pytest.mark.parametrize("constant", [float(n) for n in range(8)])
+def test_a_constant_is_not_taken_for_the_value_of_the_same_number(constant, backend):
+    class Mixed(SpikingNode):
+        def charge(self, x, state, p):
+            below = torch.where(state.v - 0.3 >= x, constant - state.v, constant + p.v_threshold)
+            return state.v * p.v_threshold + state.v * constant + x * constant + constant * below
+
+    x = torch.rand(3, 50, generator=torch.Generator().manual_seed(0)) - 0.5
+    fused, loop = (
+        Mixed(v_threshold=1.5, v_reset=None, step_mode=m, backend=b) for m, b in (("m", backend), ("s", "torch"))
+    )
+    torch.testing.assert_close(fused(x), torch.stack([loop(step) for step in x]))
+    torch.testing.assert_close(fused.v, loop.v)

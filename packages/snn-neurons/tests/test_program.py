@@ -1,5 +1,6 @@
 """Programs: what is traced, what is refused, how it is written and read."""
 
+import math
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from snn_neurons import ATan, LIFNode, NotFusableError, SpikingNode
 from snn_neurons.builder import GraphBuilder
 from snn_neurons.node_program import node_program
 from snn_neurons.program import program_from_text
-from snn_neurons.schedule import merge
+from snn_neurons.schedule import Schedule, merge
 
 
 def test_a_program_is_read_as_it_was_written():
@@ -145,6 +146,34 @@ def test_a_product_is_added_in_one_pass_where_no_spike_depends_on_its_rounding()
     assert [op.name for op in merge(gradient, exact=False).ops] == ["add_scaled"]
     halved = build.build([build("add", 1, build("mul", 0, 0.5))])
     assert [op.name for op in merge(halved, exact=True).ops] == ["add_scaled"]
+
+
+def test_constants_and_reciprocals_go_into_the_call_that_adds():
+    # b / ((pi a)^2 + 1) + a as in the gradient of ATan, and a (1 - [b >= 1]) as in a hard reset.
+    build = GraphBuilder(2)
+    scaled = build("mul", 0, math.pi)
+    below = build("reciprocal", build("add", build("mul", scaled, scaled), 1.0))
+    kept = build("mul", 0, build("sub", 1.0, build("float", build("ge", 1, 1.0))))
+    graph = build.build([build("add", build("mul", 1, below), 0), kept])
+    merged = merge(graph, exact=False)
+    assert [op.name for op in merged.ops] == ["add_product", "float_lt", "mul", "add_quotient"]
+    a, b = torch.randn(2, 100, generator=torch.Generator().manual_seed(0)).double() + 1
+    found = [torch.empty_like(a) for _ in range(2)]
+    Schedule(merged, 100, torch.float64, a.device)([a, b], found)
+    torch.testing.assert_close(found[0], b / ((math.pi * a) ** 2 + 1) + a)
+    assert torch.equal(found[1], a * (b < 1))
+
+
+def test_a_factor_that_is_used_elsewhere_keeps_its_own_pass():
+    build = GraphBuilder(2)
+    scaled = build("mul", 0, 3.0)
+    graph = build.build([build("sub", 1, build("mul", scaled, 1)), scaled])
+    merged = merge(graph, exact=False)
+    assert [op.name for op in merged.ops] == ["mul", "add_product"]
+    a, b = torch.randn(2, 50, generator=torch.Generator().manual_seed(0)).double()
+    found = [torch.empty_like(a) for _ in range(2)]
+    Schedule(merged, 50, torch.float64, a.device)([a, b], found)
+    torch.testing.assert_close(found, [b - 3 * a * b, 3 * a])
 
 
 def test_single_steps_and_the_blocked_loop_round_alike():

@@ -36,25 +36,48 @@ OPS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Op:
     """One pointwise operation: ``round`` rounds half to even, ``where(condition, a, b)``, ``float(boolean)``."""
 
     name: str
     args: tuple[Ref, ...]
 
+    # To Python the value 2 equals the constant 2.0.
+    @cached_property
+    def _text(self) -> str:
+        return f"{self.name}{self.args}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Op) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
     @property
     def is_bool(self) -> bool:
         return self.name in COMPARE or self.name in LOGICAL
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """Operations over ``n_inputs`` float inputs; operation ``i`` defines value ``n_inputs + i``."""
 
     n_inputs: int
     ops: tuple[Op, ...]
     outputs: tuple[Ref, ...]
+
+    @cached_property
+    def text(self) -> str:
+        """The graph as a string, the same for graphs of the same content only."""
+        ops = [[op.name, *op.args] for op in self.ops]
+        return json.dumps([self.n_inputs, ops, list(self.outputs)], separators=(",", ":"))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Graph) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
 
     def depends_only_on(self, inputs: frozenset[int]) -> frozenset[int]:
         """Values that follow from these inputs (and constants) alone; a kernel computes them once."""
@@ -65,7 +88,7 @@ class Graph:
         return frozenset(known)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """A neuron's step and its vector-Jacobian product.
 
@@ -84,16 +107,16 @@ class Program:
     def text(self) -> str:
         """The program as a string; `program_from_text` reads it in any process."""
 
-        def graph(g: Graph) -> list[object]:
-            return [g.n_inputs, [[op.name, *op.args] for op in g.ops], list(g.outputs)]
-
-        fields = [1, self.states, self.params, self.n_outputs, self.memory_outputs, graph(self.step), graph(self.vjp)]
-        return json.dumps(fields, separators=(",", ":"))
+        fields = [1, self.states, self.params, self.n_outputs, self.memory_outputs]
+        return f"{json.dumps(fields, separators=(',', ':'))[:-1]},{self.step.text},{self.vjp.text}]"
 
     @cached_property
     def key(self) -> str:
         """A name for this content."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:32]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Program) and self.text == other.text
 
     def __hash__(self) -> int:
         return hash(self.text)

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -17,10 +18,14 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "or": torch.logical_or,
     "not": torch.logical_not,
     **{f"float_{name}": getattr(torch, name) for name in COMPARE},  # into a buffer of floats
-    "add_product": torch.addcmul,
-    "sub_product": functools.partial(torch.addcmul, value=-1),
 }
-_SCALED = {"add_scaled": torch.add, "sub_scaled": torch.sub}
+# Their last argument is a number: a + alpha b, a + alpha b c, a + alpha b / c.
+_SCALED = {
+    "add_scaled": lambda alpha: functools.partial(torch.add, alpha=alpha),
+    "add_product": lambda alpha: functools.partial(torch.addcmul, value=alpha),
+    "add_quotient": lambda alpha: functools.partial(torch.addcdiv, value=alpha),
+}
+_OPPOSITE = {"ge": "lt", "gt": "le", "le": "gt", "lt": "ge", "eq": "ne", "ne": "eq"}
 
 
 @lru_cache(maxsize=256)
@@ -35,7 +40,7 @@ def specialise(graph: Graph, constants: tuple[tuple[int, float], ...], keep: tup
     values: list[Ref] = [fixed.get(i, i) for i in range(graph.n_inputs)]
     for op in graph.ops:
         args = [a if isinstance(a, float) else values[a] for a in op.args]
-        if op.name in ("ge", "gt", "le", "lt") and args[1] == 0.0 and isinstance(args[0], int):
+        if op.name in ("ge", "gt", "le", "lt") and _is(args[1], 0.0) and isinstance(args[0], int):
             source = args[0] - graph.n_inputs
             if source >= 0 and build.ops[source].name == "sub":
                 args = list(build.ops[source].args)  # h - theta >= 0 as h >= theta
@@ -45,7 +50,7 @@ def specialise(graph: Graph, constants: tuple[tuple[int, float], ...], keep: tup
 
 
 def merge(graph: Graph, exact: bool) -> Graph:
-    """The same graph in fewer passes: a comparison written as a float, a product added in one call.
+    """The same graph in fewer passes: a comparison written as a float, a product or quotient added in one call.
 
     PyTorch's calls for ``a + b * c`` round once instead of twice. A spike must come out the same whether a step is run
     alone, in a sequence or again for the backward pass, so a value that decides one keeps both roundings, unless ``c``
@@ -55,31 +60,56 @@ def merge(graph: Graph, exact: bool) -> Graph:
         exact: the outputs decide spikes too.
     """
     n, deciding = graph.n_inputs, _deciding(graph, graph.outputs if exact else ())
-    uses = [a for op in graph.ops for a in op.args] + list(graph.outputs)
+    refs = [*[a for op in graph.ops for a in op.args], *graph.outputs]
+    uses: Counter[Ref] = Counter(a for a in refs if isinstance(a, int))
     ops = list(graph.ops)
 
     def made_by(ref: Ref, *names: str) -> Op | None:
         op = graph.ops[ref - n] if isinstance(ref, int) and ref >= n else None
         return op if op is not None and op.name in names else None
 
+    def scaled(product: Op) -> tuple[list[Ref], float]:
+        """The factors of a product without the constants that are multiplied into them for nothing else."""
+        factors = list(product.args)
+        alpha = 1.0
+        for k, ref in enumerate(product.args):
+            op = made_by(ref, "mul")
+            if op is not None and isinstance(op.args[1], float) and uses[ref] == product.args.count(ref):
+                factors[k], alpha = op.args[0], alpha * op.args[1]
+        return factors, alpha
+
     for i, op in enumerate(graph.ops):
         if op.name == "float" and (comparison := made_by(op.args[0], *COMPARE)):
             ops[i] = Op(f"float_{comparison.name}", comparison.args)
-        if op.name not in ("add", "sub") or isinstance(op.args[0], float):
+        flag = made_by(op.args[1], "float") if op.name == "sub" and _is(op.args[0], 1.0) else None
+        if flag and uses[op.args[1]] == 1 and (comparison := made_by(flag.args[0], *COMPARE)):
+            ops[i] = Op(f"float_{_OPPOSITE[comparison.name]}", comparison.args)
+        if op.name not in ("add", "sub") or ops[i] is not op:
             continue
-        sides = ((0, 1), (1, 0)) if op.name == "add" and isinstance(op.args[1], int) else ((0, 1),)
-        for other, k in sides:
+        sign = 1.0 if op.name == "add" else -1.0
+        for other, k in ((0, 1), (1, 0)) if op.name == "add" else ((0, 1),):
             product = made_by(op.args[k], "mul")
-            if product is None or uses.count(op.args[k]) != 1:
+            if product is None or uses[op.args[k]] != 1:
                 continue
-            b, c = product.args
-            if isinstance(c, float) and (n + i not in deciding or math.frexp(c)[0] in (0.5, -0.5)):
-                ops[i] = Op(f"{op.name}_scaled", (op.args[other], b, c))
-                break
-            if isinstance(c, int) and n + i not in deciding:
-                ops[i] = Op(f"{op.name}_product", (op.args[other], b, c))
+            rest, (b, c) = op.args[other], product.args
+            if isinstance(c, float):
+                if n + i not in deciding or math.frexp(c)[0] in (0.5, -0.5):
+                    ops[i] = Op("add_scaled", (rest, b, sign * c))
+                    break
+            elif n + i not in deciding:
+                (b, c), alpha = scaled(product)
+                ops[i] = Op("add_product", (rest, b, c, sign * alpha))
+                for above, below in ((b, c), (c, b)):
+                    inverse = made_by(below, "reciprocal")
+                    if inverse is not None and uses[below] == 1:
+                        ops[i] = Op("add_quotient", (rest, above, inverse.args[0], sign * alpha))
                 break
     return prune(Graph(n, tuple(ops), graph.outputs), graph.outputs)
+
+
+def _is(ref: Ref, constant: float) -> bool:
+    """Whether ``ref`` is this constant; the number of a value may equal it."""
+    return isinstance(ref, float) and ref == constant
 
 
 def _deciding(graph: Graph, outputs: Sequence[Ref]) -> set[int]:
@@ -132,7 +162,7 @@ class Schedule:
             refs: tuple[Ref, ...] = op.args
             function: Callable[..., Any] | None = None
             if op.name in _SCALED:
-                refs, function = op.args[:2], functools.partial(_SCALED[op.name], alpha=op.args[2])
+                refs, function = op.args[:-1], _SCALED[op.name](op.args[-1])
             elif op.name != "float":
                 function = _FUNCTIONS.get(op.name) or getattr(torch, op.name)
             args = tuple(a if isinstance(a, int) else self._constant(a) for a in refs)

@@ -36,7 +36,7 @@ _CALLS = {
     "maximum": "tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
     "minimum": "tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
     "where": "tl.where({0}, {1}, {2})",
-    "float": "tl.where({0}, 1.0, 0.0)",
+    "float": "tl.where({0}, {1}, 0.0)",
     "not": "({0} == 0)",
     "sign": "_sign({0})",
     "expm1": "_expm1({0})",
@@ -94,7 +94,7 @@ def _atan(a):
     q = c * c
     p = 1 / 9 + q * (-1 / 11 + q * (1 / 13 - q * (1 / 15)))
     p = c * (1.0 + q * (-1 / 3 + q * (1 / 5 + q * (-1 / 7 + q * p))))
-    half_pi = tl.where(a >= 0, 1.5707963267948966, -1.5707963267948966)
+    half_pi = 1.5707963267948966 * tl.where(a >= 0, 1.0, -1.0).to(a.dtype)
     return tl.where(big, half_pi - 4.0 * p, 4.0 * p)
 
 
@@ -182,8 +182,7 @@ class _Kernel:
         return f"tl.load({pointer}, mask={mask}, other={other}).to({self.real})"
 
     def store(self, name: str, at: str, value: str, mask: str) -> None:
-        # Spelt as a call: the value may be a plain number in the text.
-        self.add(f"tl.store({at}, tl.cast({value}, {name}_ptr.dtype.element_ty), mask={mask})")
+        self.add(f"tl.store({at}, {value}.to({name}_ptr.dtype.element_ty), mask={mask})")
 
     def begin(self) -> None:
         self.add("zero = tl.full((), 0, tl.int64)", "size = zero + n", "steps = zero + T", "lane = tl.arange(0, BLOCK)")
@@ -221,26 +220,31 @@ class _Kernel:
             for name in names:
                 self.add(f"{name}_{k} = " + self.load(f"{name}_ptr + (t_{k} * {name}_t + base) + lane", f"mask_{k}"))
 
+    def texts(self, op: Op, names: dict[int, str]) -> list[str]:
+        """The arguments of an operation; a constant beside a value takes its type."""
+        alone = all(isinstance(a, float) for a in (op.args[1:] if op.name == "where" else op.args))
+        found = [names[a] if isinstance(a, int) else self.typed(a) if alone else _literal(a) for a in op.args]
+        return [*found, self.typed(1.0)] if op.name == "float" else found
+
+    def typed(self, constant: float) -> str:
+        """A constant by itself, which would be a float32."""
+        return f"tl.full((), {_literal(constant)}, {self.real})"
+
     def values(self, graph: Graph, inputs: Sequence[str], fixed: dict[int, str], prefix: str) -> list[str]:
         """Print the operations of a graph, save those named in ``fixed``, and return its outputs."""
         names = {**dict(enumerate(inputs)), **fixed}
         products: dict[int, tuple[str, str]] = {}
 
-        def text(ref: Ref) -> str:
-            if isinstance(ref, int):
-                return names[ref]
-            return f"({ref!r})" if ref == ref and abs(ref) != float("inf") else f'float("{ref}")'
-
         for number, op in enumerate(graph.ops, graph.n_inputs):
             if number in names:
                 continue
             names[number] = f"{prefix}{number}"
-            args = [text(a) for a in op.args]
+            args = self.texts(op, names)
             if op.name == "mul" and not self.variant.double:
                 products[number] = (args[0], args[1])
             fused = _multiply_add(op, args, products) if op.name in ("add", "sub") else None
             self.add(f"{names[number]} = {fused or _expression(op.name, args)}")
-        return [text(o) for o in graph.outputs]
+        return [names[o] if isinstance(o, int) else self.typed(o) for o in graph.outputs]
 
     def uniform(self, graph: Graph, inputs: Sequence[str], params: frozenset[int], prefix: str) -> dict[int, str]:
         """Print what depends on parameters alone, once before the loop."""
@@ -252,8 +256,7 @@ class _Kernel:
         for number, op in enumerate(graph.ops, graph.n_inputs):
             if number in once:
                 names[number] = f"{prefix}{number}"
-                args = [names[a] if isinstance(a, int) else f"({a!r})" for a in op.args]
-                self.add(f"{names[number]} = " + _expression(op.name, args))
+                self.add(f"{names[number]} = " + _expression(op.name, self.texts(op, names)))
         return {number: names[number] for number in once}
 
     def source(self, name: str) -> str:
@@ -278,6 +281,11 @@ def _multiply_add(op: Op, args: list[str], products: dict[int, tuple[str, str]])
         x, y = products[b]
         return f"tl.fma({sign}{x}, {y}, {args[0]})"
     return None
+
+
+def _literal(constant: float) -> str:
+    finite = constant == constant and abs(constant) != float("inf")
+    return f"({constant!r})" if finite else f'float("{constant}")'
 
 
 def _expression(name: str, args: list[str]) -> str:
