@@ -1,6 +1,6 @@
 """Stateful layers against a loop over single steps, and DCT2d against a loop over blocks, as ratios of one run.
 
-python packages/snn-layers/benchmarks/bench_layers.py [--rounds 9] [--keep-memory] [--out layers.json]
+python packages/snn-layers/benchmarks/bench_layers.py [--rounds 9] [--threads 1] [--keep-memory] [--out layers.json]
 """
 
 import argparse
@@ -84,10 +84,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--keep-memory", action="store_true", help="fix the thresholds of malloc (Linux)")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="", help="time only layers whose name contains this")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     if args.keep_memory:
         keep_freed_memory()
     rows = []

@@ -8,7 +8,7 @@ from torch import Tensor
 from snn_base import StepModule
 from snn_layers import _check
 
-_PIECE = 2**16  # entries
+_PIECE = 2**17  # entries per thread
 
 
 def _plain(x: Tensor, kernel: Tensor) -> bool:
@@ -68,7 +68,7 @@ class DCT2d(StepModule):
         right = torch.block_diag(*[self.kernel.T] * repeats)
         bands = x.reshape(-1, n, width)
         y = torch.empty_like(bands)
-        count = max(1, _PIECE // (n * width))
+        count = max(1, _PIECE * torch.get_num_threads() // (n * width))
         buffer = torch.empty(count, n, width, dtype=x.dtype)
         for source, target in zip(bands.split(count), y.split(count), strict=True):
             columns = buffer[: len(source)]
