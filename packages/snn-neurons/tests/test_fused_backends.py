@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snn_neurons import ATan, LIFNode, SpikingNode, launch
+from snn_neurons import ATan, LIFNode, SpikingNode, launch, native_backend
 from snn_neurons.native_build import no_compiler
+from snn_neurons.native_threads import parallel_region
 from snn_neurons.reference import run_reference
 
 BACKENDS = ["torch", pytest.param("native", marks=pytest.mark.skipif(bool(no_compiler()), reason="no C compiler"))]
@@ -219,6 +220,17 @@ def test_every_operation_and_several_outputs(backend, dtype):
     for a, e in zip(*results, strict=True):
         scale = 1 + e.abs().max()
         torch.testing.assert_close(a / scale, e / scale, rtol=0, atol=1e-11 if dtype == torch.float64 else 1e-4)
+
+
+@pytest.mark.skipif(bool(no_compiler()), reason="no C compiler")
+@pytest.mark.skipif(not torch.backends.openmp.is_available(), reason="this PyTorch has no OpenMP")
+def test_native_kernels_run_on_the_threads_of_pytorch(monkeypatch):
+    assert parallel_region() != 0
+    x = torch.randn(5, 400_000)
+    monkeypatch.setattr(native_backend, "_threads", lambda work: 3)
+    many = LIFNode(step_mode="m", backend="native")(x)
+    monkeypatch.setattr(native_backend, "parallel_region", lambda: 0)
+    assert torch.equal(LIFNode(step_mode="m", backend="native")(x), many)
 
 
 @pytest.mark.skipif(bool(no_compiler()), reason="no C compiler")

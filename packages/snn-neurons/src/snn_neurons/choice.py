@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from snn_neurons.errors import BackendError, NotFusableError
+from snn_neurons.launch import backend_module
 from snn_neurons.native_build import no_compiler
+from snn_neurons.node_program import node_program, structure
 from snn_neurons.sharded import is_plain, is_sharded
 
 if TYPE_CHECKING:
@@ -17,9 +19,6 @@ BACKENDS = ("auto", "torch", "native", "triton")
 
 def obstacle(node: "StepNode", x: Tensor, backend: str, device: str | None = None) -> Exception | None:
     """Why ``backend`` cannot run ``node`` on ``x``, as the error to raise, or ``None``."""
-    from snn_neurons.launch import backend_module
-    from snn_neurons.node_program import node_program
-
     if backend == "torch":
         return None
     # While a graph is made, tensors are stand-ins; the finished graph gets ordinary ones.
@@ -55,8 +54,6 @@ def choose_backend(node: "StepNode", x: Tensor, device: str | None = None) -> st
     Raises:
         BackendError: the backend asked for cannot run it.
     """
-    from snn_neurons.node_program import node_program, structure
-
     asked = node.backend
     if _transformed() or (device is None and unusual(node, x)):
         if asked in ("native", "triton"):

@@ -10,7 +10,7 @@ from snn_neurons.choice import choose_backend
 from snn_neurons.launch import Spec, backend_module, launch_backward, launch_forward
 from snn_neurons.node_program import active_params, node_program
 from snn_neurons.ops import spec_text
-from snn_neurons.reference import run_reference
+from snn_neurons.reference import named_tuple_type, run_reference
 from snn_neurons.sharded import is_sharded, run_local
 
 if TYPE_CHECKING:
@@ -59,8 +59,6 @@ def _differentiable(
     node: "StepNode", affine: bool, spec: Spec, x: Tensor, tensors: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
     """Gradients that can be differentiated again: by the reference loop, with its graph."""
-    from snn_neurons.step_node import named_tuple_type
-
     n_s = len(spec.program.states)
     inputs = [x, *tensors]
     with torch.enable_grad():

@@ -11,6 +11,7 @@ from torch import Tensor
 from snn_neurons.layout import Param, Periodic
 from snn_neurons.native_build import load, no_compiler
 from snn_neurons.native_source import BACKWARD_BLOCK, Variant, print_source
+from snn_neurons.native_threads import parallel_region
 from snn_neurons.program import Program
 
 _TYPES = {
@@ -43,14 +44,14 @@ def checkpoint_every(program: Program, x: Tensor) -> int:
 @cache
 def _kernel(variant: Variant) -> Any:
     run = load(print_source(variant)).run
-    run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
     run.restype = ctypes.c_int
     return run
 
 
 def _call(kernel: Any, arguments: list[int], scalars: list[float], partial: int) -> None:
     a, s = array("q", arguments), array("d", scalars)
-    if kernel(a.buffer_info()[0], s.buffer_info()[0], partial):
+    if kernel(a.buffer_info()[0], s.buffer_info()[0], partial, parallel_region()):
         raise MemoryError("the native kernel could not allocate its scratch memory")
 
 

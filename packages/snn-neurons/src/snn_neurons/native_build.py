@@ -115,7 +115,7 @@ def _compile(source: str, path: Path, key: str) -> None:
         c_file.write_text(source)
         message = ""
         for target in (("-march=native",), ("-mcpu=native",), ()):
-            command = [str(compiler()), *FLAGS, *target, str(c_file), "-o", str(library), "-lm", "-lpthread"]
+            command = [str(compiler()), *FLAGS, *target, str(c_file), "-o", str(library), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 content = library.read_bytes()

@@ -27,7 +27,6 @@ class Variant(NamedTuple):
 
 PRELUDE = r"""
 #include <math.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,34 +111,27 @@ static int64_t block_count(const int64_t *a);
 static void run_block(const int64_t *a, const double *scalars, double *partial, void *scratch, int64_t block);
 static int64_t scratch_bytes(const int64_t *a);
 
-typedef struct { const int64_t *a; const double *scalars; double *partial; int64_t blocks, next; } Job;
-static void *work(void *argument) {
+typedef struct { const int64_t *a; const double *scalars; double *partial; int64_t blocks, next, workers; } Job;
+static void work(void *argument) {
   Job *job = argument;
   void *scratch = malloc(scratch_bytes(job->a));
-  if (scratch == NULL) return NULL;
+  if (scratch == NULL) return;
+  __atomic_fetch_add(&job->workers, 1, __ATOMIC_RELAXED);
   for (;;) {
     int64_t block = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
     if (block >= job->blocks) break;
     run_block(job->a, job->scalars, job->partial, scratch, block);
   }
   free(scratch);
-  return job;
 }
-/* One parallel region: the threads live for this call and take blocks as they come, so a busy core delays one block. */
-int run(const int64_t *a, const double *scalars, double *partial) {
-  Job job = {a, scalars, partial, block_count(a), 0};
-  pthread_t threads[64];
-  int64_t started = 0, wanted = a[3] > 64 ? 64 : a[3];
-  if (wanted > job.blocks) wanted = job.blocks;
-  for (; started < wanted - 1; started++)
-    if (pthread_create(&threads[started], NULL, work, &job)) break;
-  int done = work(&job) != NULL;
-  for (int64_t i = 0; i < started; i++) {
-    void *result;
-    pthread_join(threads[i], &result);
-    done |= result != NULL;
-  }
-  return !done;
+/* One parallel region, whose threads take blocks as they come, so that a busy core delays one block. */
+typedef void (*Region)(void (*body)(void *), void *argument, unsigned threads, unsigned flags);
+int run(const int64_t *a, const double *scalars, double *partial, Region region) {
+  Job job = {a, scalars, partial, block_count(a), 0, 0};
+  int64_t threads = a[3] < job.blocks ? a[3] : job.blocks;
+  if (threads > 1 && region) region(work, &job, (unsigned)threads, 0);
+  else work(&job);
+  return job.workers == 0;
 }
 """
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 
 from snn_neurons.program import Program
-from snn_neurons.reference import as_outputs
+from snn_neurons.reference import as_outputs, named_tuple_type
 from snn_neurons.tracing import trace_program
 
 if TYPE_CHECKING:
@@ -57,8 +57,6 @@ def node_program(node: "StepNode", affine: bool = False) -> Program:
 
 
 def _trace(node: "StepNode", affine: bool) -> Program:
-    from snn_neurons.step_node import named_tuple_type
-
     names = active_params(node)
     state_type = named_tuple_type("State", node.memory_names)
     params_type = named_tuple_type("Params", node.param_names)

@@ -1,5 +1,8 @@
 """The specification: a plain loop over the step with ordinary autograd, on any device and in any dtype."""
 
+from collections import namedtuple
+from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -7,6 +10,12 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from snn_neurons.step_node import StepNode
+
+
+@cache
+def named_tuple_type(kind: str, names: tuple[str, ...]) -> Callable[..., Any]:
+    """The NamedTuple that steps receive, one type per set of names."""
+    return namedtuple(kind, names)
 
 
 def as_outputs(out: Any) -> tuple[Tensor, ...]:
@@ -25,8 +34,6 @@ def run_reference(
     Returns:
         Outputs ``[T, N, ...]``, last state, and ``v`` of every step where the node stores it.
     """
-    from snn_neurons.step_node import named_tuple_type
-
     dtype = node.memory_dtype(x_seq)
     p = node._tensor_params(dtype) if params is None else params
     now = named_tuple_type("State", node.memory_names)(*state)

@@ -1,8 +1,6 @@
 """A neuron as one pure step function with named memories and parameters, run by one of several backends."""
 
-from collections import namedtuple
-from collections.abc import Callable, Collection
-from functools import cache
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 import torch
@@ -12,16 +10,10 @@ from snn_base import MemoryModule
 from snn_neurons.choice import BACKENDS, choose_backend
 from snn_neurons.fused import Affine, run_compiled, run_fused
 from snn_neurons.node_program import Seen, Structure
-from snn_neurons.reference import as_outputs, run_reference
+from snn_neurons.reference import as_outputs, named_tuple_type, run_reference
 from snn_neurons.sharded import is_plain
 
 ParamValue = float | Tensor | None
-
-
-@cache
-def named_tuple_type(kind: str, names: tuple[str, ...]) -> Callable[..., Any]:
-    """The NamedTuple that steps receive, one type per set of names."""
-    return namedtuple(kind, names)
 
 
 class StepNode(MemoryModule):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from snn_neurons.layout import Param, Periodic
 from snn_neurons.program import Graph, Program
+from snn_neurons.recompute import recomputation
 from snn_neurons.schedule import Schedule, specialise
 
 _BLOCK = 1 << 15
@@ -30,7 +31,6 @@ class _Inputs:
 
     def __init__(self, program: Program, params: list[Param], dtype: torch.dtype, neurons: int) -> None:
         first = 1 + len(program.states)
-        self._step = program.step
         self.constants = tuple((first + j, p) for j, p in enumerate(params) if isinstance(p, float))
         self._values = [
             p.full(neurons) if isinstance(p, Periodic) else torch.zeros((), dtype=dtype) if isinstance(p, float) else p
@@ -42,9 +42,10 @@ class _Inputs:
     def block(self, start: int, stop: int) -> list[Tensor]:
         return [v[start:stop] if v.dim() else v for v in self._values]
 
-    def schedule(self, graph: Graph, keep: list[int], size: int, dtype: torch.dtype, device: torch.device) -> Schedule:
-        exact = graph is self._step
-        return Schedule(specialise(graph, self.constants, tuple(keep), exact), size, dtype, device, self._scalars)
+    def schedule(self, graph: Graph, keep: list[int], like: Tensor, exact: bool) -> Schedule:
+        """The outputs ``keep`` of a graph over tensors like this one; ``exact`` where states are among them."""
+        found = specialise(graph, self.constants, tuple(keep), exact)
+        return Schedule(found, like.numel(), like.dtype, like.device, self._scalars)
 
 
 def _blocks(x: Tensor) -> Iterator[tuple[int, int]]:
@@ -76,8 +77,9 @@ def forward(
     for start, stop in _blocks(x):
         if schedule is None or size != stop - start:
             size = stop - start
-            schedule = inputs.schedule(program.step, keep, size, dtype, x.device)
-            spare = [[x.new_empty(size, dtype=dtype) for _ in states] for _ in range(2)]
+            like = x.new_empty(size, dtype=dtype)
+            schedule = inputs.schedule(program.step, keep, like, exact=True)
+            spare = [[torch.empty_like(like) for _ in states] for _ in range(2)]
         values, now = inputs.block(start, stop), [s[start:stop] for s in states]
         rows = [o[:, start:stop].unbind(0) for o in outs]
         for t, row in enumerate(_rows(x, start, stop, dtype)):
@@ -109,32 +111,46 @@ def backward(
     n_s, n = len(states), program.n_outputs
     wanted = [j for j, w in enumerate(want) if w]
     keep_vjp = [0, *range(1, 1 + n_s), *[1 + n_s + j for j in wanted]]
+    found = recomputation(program, tuple(keep_vjp))
     totals = {j: x.new_zeros(neurons, dtype=dtype) for j in wanted}
     size = 0
     for start, stop in _blocks(x):
         if size != stop - start:
             size = stop - start
-            step = inputs.schedule(program.step, list(range(n, n + n_s)), size, dtype, x.device)
-            vjp = inputs.schedule(program.vjp, keep_vjp, size, dtype, x.device)
-            history = [[x.new_empty(size, dtype=dtype) for _ in states] for _ in range(min(every, T))]
-            spare = [[x.new_empty(size, dtype=dtype) for _ in states] for _ in range(2)]
-            part = [x.new_empty(size, dtype=dtype) for _ in wanted]
             zero = x.new_zeros(size, dtype=dtype)
+
+            def rows(count: int, like: Tensor = zero) -> list[Tensor]:
+                return [torch.empty_like(like) for _ in range(count)]
+
+            if found is None:
+                step = inputs.schedule(program.step, list(range(n, n + n_s)), zero, exact=True)
+                vjp = inputs.schedule(program.vjp, keep_vjp, zero, exact=False)
+            else:
+                step = inputs.schedule(found.again, list(range(len(found.again.outputs))), zero, exact=True)
+                vjp = inputs.schedule(found.back, list(range(len(keep_vjp))), zero, exact=False)
+            history = [rows(n_s) for _ in range(min(every, T))]
+            carried, spare, part = [rows(n_s), rows(n_s)], [rows(n_s), rows(n_s)], rows(len(wanted))
         values = inputs.block(start, stop)
-        rows = _rows(x, start, stop, dtype)
+        x_rows = _rows(x, start, stop, dtype)
         g_rows = [[zero] * T if g is None else _rows(g, start, stop, dtype) for g in g_outs]
-        x_rows = [None] * T if g_x is None else list(g_x[:, start:stop].unbind(0))
+        g_x_rows = [None] * T if g_x is None else list(g_x[:, start:stop].unbind(0))
         grads = [zero if g is None else g[start:stop] for g in g_lasts]
         for c in reversed(range(-(-T // every))):
             steps = range(c * every, min(T, (c + 1) * every))
-            for kept, value in zip(history[0], [s[c - 1] for s in saved] if c else states, strict=True):
-                kept.copy_(value[start:stop])
-            for k, t in enumerate(steps[:-1]):
-                step([rows[t], *history[k], *values], history[k + 1])
+            now = [v[start:stop] for v in ([s[c - 1] for s in saved] if c else states)]
+            if found is None:
+                for kept, value in zip(history[0], now, strict=True):
+                    kept.copy_(value)
+                for k, t in enumerate(steps[:-1]):
+                    step([x_rows[t], *history[k], *values], history[k + 1])
+            else:
+                for k, t in enumerate(steps):
+                    step([x_rows[t], *now, *values], [*carried[k % 2], *history[k]])
+                    now = carried[k % 2]
             for t in reversed(steps):
                 new = [g[start:stop] for g in g_states] if t == 0 else spare[t % 2]
-                arguments = [rows[t], *history[t - steps[0]], *values, *[g[t] for g in g_rows], *grads]
-                vjp(arguments, [x_rows[t], *new, *part])
+                arguments = [x_rows[t], *history[t - steps[0]], *values, *[g[t] for g in g_rows], *grads]
+                vjp(arguments, [g_x_rows[t], *new, *part])
                 grads = new
                 for j, p in zip(wanted, part, strict=True):
                     totals[j][start:stop] += p
