@@ -46,6 +46,8 @@ def case(size: int, args: argparse.Namespace) -> list[harness.Row]:
 
     add("dense alone", None)
     for name in selected(args.libs, args.device):
+        if not args.libs and name.endswith("+compile"):
+            continue  # it unrolls all steps, for many minutes
         try:
             add(name, ADAPTERS[name]["lif"](args.device))
         except Exception as error:  # a peer's failure is part of the result
