@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from snn_neurons import SpikingNode
 from snn_neurons.native_build import no_compiler
@@ -27,11 +28,18 @@ LEAVES = st.one_of(st.sampled_from(NAMES), st.sampled_from([float(n) for n in ra
 ONE = {
     "neg": torch.neg, "abs": torch.abs, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu,
     "square": torch.square, "exp": lambda a: torch.exp(-torch.square(a)), "over": lambda a: 1 / (1 + torch.square(a)),
+    "sin": torch.sin, "cos": torch.cos, "erf": torch.erf, "atan": torch.atan, "sqrt": lambda a: torch.sqrt(1 + a * a),
+    "log1p": lambda a: torch.log1p(a * a), "expm1": lambda a: torch.expm1(-a.abs()),
+    "power": lambda a: (1 + a * a) ** -1.5,
+    "softplus": F.softplus, "silu": F.silu, "elu": F.elu, "leaky": F.leaky_relu, "clamp": lambda a: a.clamp(-0.4, 0.7),
+    "floor": lambda a: a - torch.floor(a), "round": lambda a: a * torch.round(a), "sign": lambda a: a + torch.sign(a),
+    "between": lambda a: a.masked_fill((a > 0.1) & ~(a >= 0.6) | (a < -0.5), 0.25),
 }  # fmt: skip
 TWO = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": lambda a, b: a / (1 + torch.square(b)),
     "max": torch.maximum, "min": torch.minimum, "keep": lambda a, b: a * (1 - (b >= 0.2).to(a.dtype)),
     "branch": lambda a, b: torch.where(a - b >= 0, a, 0.5 * b), "above": lambda a, b: torch.where(a > b, b, a - b),
+    "lerp": lambda a, b: torch.lerp(a, b, 0.3), "scaled": lambda a, b: torch.addcmul(a, b, b, value=-0.7),
 }  # fmt: skip
 TREES = st.recursive(
     LEAVES,
