@@ -1,4 +1,4 @@
-"""Draw the measured layers: milliseconds per library, with the memory limit as a line."""
+"""Draw the measured layers: milliseconds per library, and the memory limit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+
+import harness
 
 Row = dict[str, Any]
 
@@ -27,16 +29,13 @@ def draw(rows: list[Row], path: Path, kind: str = "lif") -> None:
         for axis, phase in zip(line, ("fwd", "fwd+bwd"), strict=True):
             here = {r["lib"]: r["median_s"] * 1e3 for r in rows
                     if (r["T"], tuple(r["shape"]), r["dtype"], r["phase"]) == (T, shape, dtype, phase)}  # fmt: skip
-            limit = here.pop("clone", None)
+            limit = "clone, the limit" if phase == "fwd" else "two clones, the limit"
+            here = {limit if name == "clone" else name: ms for name, ms in here.items()}
             libs = sorted(here, key=here.__getitem__, reverse=True)
-            axis.barh(
-                libs, [here[n] for n in libs], color=["C0" if n.startswith("snn_neurons") else "0.7" for n in libs]
-            )
+            colors = ["C3" if n == limit else "C0" if n.startswith("snn_neurons") else "0.7" for n in libs]
+            axis.barh(libs, [here[n] for n in libs], color=colors)
             for position, name in enumerate(libs):
-                axis.text(here[name], position, f" {here[name]:.3g}", va="center", fontsize=8)
-            if limit is not None:
-                axis.axvline(limit, color="C3", linewidth=1, label="clone" if phase == "fwd" else "two clones")
-                axis.legend(fontsize=8, loc="upper right")  # the shortest bar is the upper one
+                axis.text(here[name], position, f" {harness.milliseconds(here[name] / 1e3)}", va="center", fontsize=8)
             axis.set_xscale("log")
             axis.xaxis.set_minor_formatter(NullFormatter())
             axis.margins(x=0.2)
