@@ -35,7 +35,7 @@ def main() -> None:
     print("| T | batch | plain ms | compiled ms | speed-up | compilations so far |\n|---|---|---|---|---|---|")
     for steps in (4, 8, 16, 100, 1):
         for batch in (8, 16, 32):
-            x = torch.rand(batch, 1, 28, 28).expand(steps, batch, 1, 28, 28)
+            x = torch.rand(steps, batch, 1, 28, 28)
             torch._dynamo.maybe_mark_dynamic(x, (0, 1))
             times: dict[str, list[float]] = {"plain": [], "compiled": []}
             for i in range(args.rounds + 1):
