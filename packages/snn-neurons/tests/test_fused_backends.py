@@ -1,6 +1,9 @@
 """The fused backends against the plain loop in float64: outputs and every gradient."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -231,6 +234,24 @@ def test_native_kernels_run_on_the_threads_of_pytorch(monkeypatch):
     many = LIFNode(step_mode="m", backend="native")(x)
     monkeypatch.setattr(native_backend, "parallel_region", lambda: 0)
     assert torch.equal(LIFNode(step_mode="m", backend="native")(x), many)
+
+
+@pytest.mark.skipif(bool(no_compiler()), reason="no C compiler")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_process_does_not_wait_for_the_threads_of_its_parent():
+    # Small enough for PyTorch's own operations, which would wait, to take one thread.
+    script = """
+import os, sys, torch
+from snn_neurons import LIFNode, native_backend
+native_backend._threads = lambda work: 3
+x = torch.rand(5, 4000)
+expected = LIFNode(step_mode="m", backend="native")(x)
+child = os.fork()
+if child == 0:
+    os._exit(0 if torch.equal(LIFNode(step_mode="m", backend="native")(x), expected) else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 0
 
 
 @pytest.mark.skipif(bool(no_compiler()), reason="no C compiler")
