@@ -239,15 +239,15 @@ static void run_block(const int64_t *a, const double *scalars, double *partial, 
 
 
 def _loop(ahead: str, rows: Sequence[tuple[str, str, bool]]) -> str:
-    """A loop over the neurons of a block that fetches each row's next one; it ends with two braces.
+    """A loop over the neurons of a block that fetches the row each row is followed by; it ends with two braces.
 
-    The next row is too far away for the processor to see it coming.
+    That row is too far away for the processor to see it coming.
 
     Args:
-        ahead: the C expression of how many rows on the next one is: 1, -1, or 0 where this is the last.
+        ahead: the C expression of how far on it is, with ``{0}`` for the stride between steps.
         rows: pointer, stride and whether it is written, of every row in memory.
     """
-    fetches = [f"FETCH({row} + {ahead} * {stride} + strip, {int(written)})" for row, stride, written in rows]
+    fetches = [f"FETCH({row} + {ahead.format(stride)} + strip, {int(written)})" for row, stride, written in rows]
     return "\n".join([
         "for (int64_t strip = 0; strip < w; strip += STRIP) {",
         "const int64_t end = strip + STRIP < w ? strip + STRIP : w;",
@@ -276,7 +276,7 @@ def _forward(v: Variant) -> str:
         f"{c} *restrict o{j} = ({c} *)a[{out + 2 * j}] + t * a[{out + 2 * j + 1}] + n0;" for j, c in enumerate(outs)
     ]
     rows = [("x", "a[5]", False), *[(f"o{j}", f"a[{out + 2 * j + 1}]", True) for j in range(len(outs))]]
-    text.append(_loop("(t + 1 < T)", rows))
+    text.append(_loop("(t + 1 < T ? {0} : BLOCK - t * {0})", rows))
     text.append(f"const F x_ = load_{v.x_type}(x[i]);")
     text += [f"const F s{j}_ = s{j}[i];" for j in states]
     text.append(p.lines(hoisted=False))
@@ -329,7 +329,7 @@ def _backward(v: Variant, want: tuple[bool, ...]) -> str:
         text += ["for (int64_t k = 0; k < steps - 1; k++) {", row_x]
         text += [f"const F *restrict h{j} = scratch + ({j} * K + k) * BLOCK;" for j in states]
         text += [f"F *restrict n{j} = scratch + ({j} * K + k + 1) * BLOCK;" for j in states]
-        text += [_loop("(k + 1 < steps)", [("x", "a[5]", False)]), load_x]
+        text += [_loop("(k + 1 < steps ? {0} : 0)", [("x", "a[5]", False)]), load_x]
         text += [*[f"const F s{j}_ = h{j}[i];" for j in states], p.lines(hoisted=False)]
         text += [f"n{j}[i] = {p.ref(step.outputs[j])};" for j in states]
         text.append("}\n}\n}")
@@ -343,7 +343,7 @@ def _backward(v: Variant, want: tuple[bool, ...]) -> str:
     ]
     text.append(f"{v.x_type} *restrict gx = a[6] ? ({v.x_type} *)a[6] + (t0 + k) * a[7] + n0 : unused;")
     rows = [("x", "a[5]", False), *[(f"g{j}", f"a[{g_out + 2 * j + 1}]", False) for j in range(len(outs))]]
-    text.append(_loop("-(k > 0)", [*rows, ("gx", "a[7]", True)]))
+    text.append(_loop("(k > 0 ? -{0} : 0)", [*rows, ("gx", "a[7]", True)]))
     text += [load_x, *[f"const F s{j}_ = h{j}[i];" for j in states]]
     text += [f"const F go{j}_ = load_{c}(g{j}[i]);" for j, c in enumerate(outs)]
     text += [f"const F gs{j}_ = gs{j}[i];" for j in states]
