@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 
 from snn_base.progress import progress
 from snn_convert.capture import module_path
@@ -103,6 +104,11 @@ def _from_statistics(node: fx.Node, theta: Tensor) -> Tensor:
     theta = torch.where(theta > 0, theta, largest)
     spatial = node.meta["val"].dim() - 2
     return theta.view(-1, *([1] * spatial)) if len(theta) > 1 else theta.view(())
+
+
+def device_of(model: nn.Module | ExportedProgram) -> torch.device:
+    """The device of a model's first tensor; a model without one runs on the CPU."""
+    return next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
 def inputs(batches: Iterable[Any], device: torch.device) -> Iterator[Tensor]:

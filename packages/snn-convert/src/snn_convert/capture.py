@@ -61,6 +61,20 @@ def from_program(program: "torch.export.ExportedProgram") -> fx.GraphModule:
         return unlifted()  # type: ignore[no-any-return]
 
 
+class Values(fx.Interpreter):
+    """Runs a captured network and keeps the values of some of its nodes, by name."""
+
+    def __init__(self, network: fx.GraphModule, names: set[str]) -> None:
+        super().__init__(network)
+        self.names, self.values = names, dict[str, Tensor]()
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n.name in self.names:
+            self.values[n.name] = value
+        return value
+
+
 def module_path(node: fx.Node) -> str:
     """Qualified name of the module whose forward made the node, or ``""``."""
     stack = node.meta.get("nn_module_stack") or {}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from snn_convert.calibrate import inputs, observe, reiterable, thresholds
+from snn_convert.calibrate import device_of, inputs, observe, reiterable, thresholds
 from snn_convert.capture import capture
 from snn_convert.correct import correct
 from snn_convert.fold import fold_batch_norm
@@ -42,7 +42,7 @@ def convert(
     if timesteps < 1:
         raise ValueError(f"convert: timesteps must be at least 1, got {timesteps}")
     chosen = find_recipe(recipe)
-    device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    device = device_of(model)
     batches = reiterable(calibration)
     first = next(inputs(batches, device), None)
     if first is None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from snn_base.progress import progress
+from snn_convert.calibrate import device_of
 from snn_convert.spiking_model import SpikingModel
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def accuracy_curve(
         raise ValueError(f"accuracy_curve: steps must be numbers of at least 1, got {list(steps)}")
     wanted = sorted(set(steps))
     right, samples = torch.zeros(len(wanted), dtype=torch.long), 0
-    device = next((t.device for t in (*snn.parameters(), *snn.buffers())), torch.device("cpu"))
+    device = device_of(snn)
     with torch.no_grad():
         for batch in progress(loader, desc="accuracy"):
             x, labels = _pair(batch)

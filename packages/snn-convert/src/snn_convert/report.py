@@ -13,11 +13,11 @@ from torch.export import ExportedProgram
 
 from snn_base import reset_net
 from snn_base.profiling import EnergyModel
-from snn_convert.capture import capture, module_path
+from snn_convert.capture import Values, capture, module_path
 from snn_convert.neuron import ConvertedNeuron
 from snn_convert.spiking_model import SpikingModel
 from snn_convert.support import activation_bounds, op_name
-from snn_convert.unroll import tile
+from snn_convert.unroll import pieces, tile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -189,13 +189,12 @@ def conversion_report(
     missing = sorted(set(snn.neurons()) - set(nodes))
     if missing:
         raise ValueError(f"conversion_report: snn was not converted from model, which has no {', '.join(missing)}")
-    original = _Activations(network, set(snn.neurons()))
+    original = Values(network, set(snn.neurons()))
     target = original.run(batch)
     watched = _Activity(snn.program)
     reset_net(snn)
     output = torch.zeros_like(target)
-    for start in range(0, steps, snn.chunk):
-        now = min(snn.chunk, steps - start)
+    for now in pieces(steps, snn.chunk):
         output += watched.run(batch, now).unflatten(0, (now, -1)).sum(0)
         watched.first = False
     reset_net(snn)
@@ -232,18 +231,6 @@ def _layer(
 
 def _relative(difference: Tensor, wanted: Tensor) -> float:
     return float(difference.square().sum() / wanted.square().sum().clamp(min=1e-24))
-
-
-class _Activations(fx.Interpreter):
-    def __init__(self, network: fx.GraphModule, names: set[str]) -> None:
-        super().__init__(network)
-        self.names, self.values = names, dict[str, Tensor]()
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n.name in self.names:
-            self.values[n.name] = value
-        return value
 
 
 @dataclass

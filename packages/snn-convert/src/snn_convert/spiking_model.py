@@ -7,7 +7,7 @@ from torch import Tensor, fx, nn
 
 from snn_base import reset_net
 from snn_convert.neuron import ConvertedNeuron
-from snn_convert.unroll import worth_at_once
+from snn_convert.unroll import pieces, worth_at_once
 
 Readout = Literal["mean", "sum", "potential"]
 
@@ -68,8 +68,7 @@ class SpikingModel(nn.Module):
         reset_net(self)
         outputs = []
         chunk = max(1, min(self.chunk, worth_at_once(x) // max(1, len(x))))
-        for start in range(0, steps, chunk):
-            now = min(chunk, steps - start)
+        for now in pieces(steps, chunk):
             y = self.program(x, now).unflatten(0, (now, -1))
             outputs.append(y if per_step else y.sum(0, keepdim=True))
         whole = torch.cat(outputs)

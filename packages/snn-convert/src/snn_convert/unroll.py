@@ -1,7 +1,7 @@
 """From the graph of a network to the graph of its spiking twin over many time steps."""
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -20,6 +20,12 @@ def tile(x: Tensor, steps: int) -> Tensor:
 def repeats(size: int, steps: int) -> int:
     """Size of the batch with time folded into it."""
     return size * steps
+
+
+def pieces(steps: int, most: int) -> Iterator[int]:
+    """The lengths of the pieces, at most ``most`` each, in which ``steps`` are run."""
+    for start in range(0, steps, most):
+        yield min(most, steps - start)
 
 
 def worth_at_once(x: Tensor) -> int:

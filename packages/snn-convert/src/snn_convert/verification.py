@@ -8,9 +8,10 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from snn_base import reset_net
-from snn_convert.capture import capture, module_path
+from snn_convert.capture import Values, capture, module_path
 from snn_convert.neuron import ConvertedNeuron
 from snn_convert.spiking_model import SpikingModel
+from snn_convert.unroll import pieces
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,12 @@ def verify(
     missing = names - {node.name for node in network.graph.nodes}
     if missing:
         raise ValueError(f"verify: snn was not converted from model, which has no {', '.join(sorted(missing))}")
-    wanted = _Values(network, names)
+    wanted = Values(network, names)
     wanted.values["output"] = wanted.run(batch)
     found = _Rates(snn.program)
     reset_net(snn)
     output = torch.zeros_like(wanted.values["output"])
-    for start in range(0, timesteps, snn.chunk):
-        now = min(snn.chunk, timesteps - start)
+    for now in pieces(timesteps, snn.chunk):
         output = output + found.run(batch, now).unflatten(0, (now, -1)).sum(0)
     reset_net(snn)
     found.sums["output"] = output
@@ -107,18 +107,6 @@ def verify(
         error = (found.sums[name] / timesteps - a).norm() / a.norm().clamp(min=1e-12)
         layers.append(LayerError(name, "" if name == "output" else paths[name], float(error)))
     return Verification(tuple(layers), timesteps, tolerance)
-
-
-class _Values(fx.Interpreter):
-    def __init__(self, network: fx.GraphModule, names: set[str]) -> None:
-        super().__init__(network)
-        self.names, self.values = names, dict[str, Tensor]()
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n.name in self.names:
-            self.values[n.name] = value
-        return value
 
 
 class _Rates(fx.Interpreter):
