@@ -1,9 +1,10 @@
 """Building a graph while simplifying it: constants folded, equal values shared, dead operations dropped."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
-from snn_neurons.program import Graph, Op, Ref
+from snn_neurons.program import Graph, Op, Ref, is_constant, made_by
 
 _FOLD: dict[str, Callable[..., float]] = {
     "neg": lambda a: -a,
@@ -50,8 +51,8 @@ class GraphBuilder:
 
     def _negated(self, ref: Ref) -> Ref | None:
         """What ``ref`` is the negative of, where it was made so."""
-        op = self.ops[ref - self.n_inputs] if isinstance(ref, int) and ref >= self.n_inputs else None
-        return op.args[0] if op is not None and op.name == "neg" else None
+        op = made_by(self.ops, self.n_inputs, ref, "neg")
+        return None if op is None else op.args[0]
 
     def is_bool(self, ref: Ref) -> bool:
         return isinstance(ref, int) and ref >= self.n_inputs and self.ops[ref - self.n_inputs].is_bool
@@ -70,40 +71,48 @@ class GraphBuilder:
                 return None
         a = args[0]
         b = args[1] if len(args) > 1 else None
-        if name == "add" and b == 0.0 and isinstance(b, float):
+        if name == "add" and is_constant(b, 0.0):
             return a
-        if name == "add" and a == 0.0 and isinstance(a, float):
+        if name == "add" and is_constant(a, 0.0):
             return b
         if name == "add" and b is not None:
             for term, rest in ((a, b), (b, a)):
                 negated = self._negated(term)
                 if negated is not None:
                     return self("sub", rest, negated)
-        if name == "sub" and isinstance(b, float) and b == 0.0:
+        if name == "sub" and is_constant(b, 0.0):
             return a
-        if name == "sub" and isinstance(a, float) and a == 0.0 and b is not None:
+        if name == "sub" and is_constant(a, 0.0) and b is not None:
             return self("neg", b)
         if name == "mul":
             for one, other in ((a, b), (b, a)):
                 if isinstance(one, float) and one in (0.0, 1.0):
                     return other if one == 1.0 else 0.0
-                if isinstance(one, float) and one == -1.0 and other is not None:
+                if is_constant(one, -1.0) and other is not None:
                     return self("neg", other)
         if name == "div" and b is not None:
-            if isinstance(a, float) and a == 0.0:
+            if is_constant(a, 0.0):
                 return 0.0
             if isinstance(b, float) and b != 0.0:
                 return self("mul", a, 1.0 / b)
             if isinstance(b, int) and b in self._uniform and not (isinstance(a, int) and a in self._uniform):
                 # One division for all steps.
                 return self("mul", a, self("reciprocal", b))
-            if isinstance(a, float) and a == 1.0:
+            if is_constant(a, 1.0):
                 return self("reciprocal", b)
         if name == "neg" and self._negated(a) is not None:
             return self._negated(a)
         if name == "where" and args[1] == args[2] and type(args[1]) is type(args[2]):
             return args[1]
         return None
+
+    def add(self, graph: Graph, given: Mapping[int, Ref] = MappingProxyType({})) -> list[Ref]:
+        """The outputs of ``graph``, computed here from the same inputs; values of it that are ``given`` are not."""
+        values: list[Ref] = [given.get(i, i) for i in range(graph.n_inputs)]
+        for number, op in enumerate(graph.ops, graph.n_inputs):
+            args = [values[a] if isinstance(a, int) else a for a in op.args]
+            values.append(given[number] if number in given else self(op.name, *args))
+        return [values[o] if isinstance(o, int) else o for o in graph.outputs]
 
     def build(self, outputs: Sequence[Ref]) -> Graph:
         """The graph of what the outputs need."""

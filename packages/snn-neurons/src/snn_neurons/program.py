@@ -12,6 +12,7 @@ operations give booleans, which only ``where``, ``and``, ``or``, ``not`` and ``f
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -57,6 +58,17 @@ class Op:
     @property
     def is_bool(self) -> bool:
         return self.name in COMPARE or self.name in LOGICAL
+
+
+def made_by(ops: Sequence[Op], n_inputs: int, ref: Ref, *names: str) -> Op | None:
+    """The operation that ``ref`` is the result of, where it is one of these names."""
+    op = ops[ref - n_inputs] if isinstance(ref, int) and ref >= n_inputs else None
+    return op if op is not None and op.name in names else None
+
+
+def is_constant(ref: Ref | None, constant: float) -> bool:
+    """Whether ``ref`` is this constant; the number of a value may equal it."""
+    return isinstance(ref, float) and ref == constant
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ def recomputation(program: Program, wanted: tuple[int, ...]) -> Recomputation | 
     """
     n_s = len(program.states)
     build = GraphBuilder(program.vjp.n_inputs)
-    step, vjp = (_added(build, graph) for graph in (program.step, program.vjp))
+    step, vjp = build.add(program.step), build.add(program.vjp)
     whole = build.build([*step[program.n_outputs :], *[vjp[k] for k in wanted]])
     # Numbers of the whole graph; its first values are those of the step.
     new, outputs = whole.outputs[:n_s], whole.outputs[n_s:]
@@ -40,16 +40,10 @@ def recomputation(program: Program, wanted: tuple[int, ...]) -> Recomputation | 
     for size in range(1, min(n_s, _MOST_KEPT) + 1):
         for kept in combinations(candidates, size):
             if not _needed(whole, outputs, kept) & set(range(1 + n_s)):
-                return Recomputation(prune(whole, [*new, *kept]), _from_kept(whole, outputs, kept))
+                back = GraphBuilder(whole.n_inputs)
+                found = back.add(whole, {value: 1 + j for j, value in enumerate(kept)})
+                return Recomputation(prune(whole, [*new, *kept]), back.build(found[n_s:]))
     return None
-
-
-def _added(build: GraphBuilder, graph: Graph) -> list[Ref]:
-    """The outputs of a graph whose inputs are the first of ``build``, put there."""
-    values: list[Ref] = list(range(graph.n_inputs))
-    for op in graph.ops:
-        values.append(build(op.name, *[values[a] if isinstance(a, int) else a for a in op.args]))
-    return [values[o] if isinstance(o, int) else o for o in graph.outputs]
 
 
 def _needed(graph: Graph, outputs: Iterable[Ref], given: Sequence[int]) -> set[int]:
@@ -60,16 +54,3 @@ def _needed(graph: Graph, outputs: Iterable[Ref], given: Sequence[int]) -> set[i
         if number in found and number not in given:
             found.update(a for a in graph.ops[i].args if isinstance(a, int))
     return found
-
-
-def _from_kept(graph: Graph, outputs: Sequence[Ref], kept: Sequence[int]) -> Graph:
-    """The graph of ``outputs`` with the kept values as the inputs that the states were."""
-    build = GraphBuilder(graph.n_inputs)
-    values: list[Ref] = list(range(graph.n_inputs))
-    for i, op in enumerate(graph.ops):
-        number = graph.n_inputs + i
-        if number in kept:
-            values.append(1 + kept.index(number))
-        else:
-            values.append(build(op.name, *[values[a] if isinstance(a, int) else a for a in op.args]))
-    return build.build([values[o] if isinstance(o, int) else o for o in outputs])

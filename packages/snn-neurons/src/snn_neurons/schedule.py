@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from snn_neurons.builder import GraphBuilder, prune
-from snn_neurons.program import COMPARE, Graph, Op, Ref
+from snn_neurons.program import COMPARE, Graph, Op, Ref, is_constant, made_by
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "and": torch.logical_and,
@@ -40,10 +40,10 @@ def specialise(graph: Graph, constants: tuple[tuple[int, float], ...], keep: tup
     values: list[Ref] = [fixed.get(i, i) for i in range(graph.n_inputs)]
     for op in graph.ops:
         args = [a if isinstance(a, float) else values[a] for a in op.args]
-        if op.name in ("ge", "gt", "le", "lt") and _is(args[1], 0.0) and isinstance(args[0], int):
-            source = args[0] - graph.n_inputs
-            if source >= 0 and build.ops[source].name == "sub":
-                args = list(build.ops[source].args)  # h - theta >= 0 as h >= theta
+        if op.name in ("ge", "gt", "le", "lt") and is_constant(args[1], 0.0):
+            difference = made_by(build.ops, build.n_inputs, args[0], "sub")
+            if difference is not None:
+                args = list(difference.args)  # h - theta >= 0 as h >= theta
         values.append(build(op.name, *args))
     outputs = [o if isinstance(o, float) else values[o] for o in graph.outputs]
     return merge(prune(build.build(outputs), [build.build(outputs).outputs[k] for k in keep]), exact)
@@ -64,31 +64,29 @@ def merge(graph: Graph, exact: bool) -> Graph:
     uses: Counter[Ref] = Counter(a for a in refs if isinstance(a, int))
     ops = list(graph.ops)
 
-    def made_by(ref: Ref, *names: str) -> Op | None:
-        op = graph.ops[ref - n] if isinstance(ref, int) and ref >= n else None
-        return op if op is not None and op.name in names else None
+    made = functools.partial(made_by, graph.ops, n)
 
     def scaled(product: Op) -> tuple[list[Ref], float]:
         """The factors of a product without the constants that are multiplied into them for nothing else."""
         factors = list(product.args)
         alpha = 1.0
         for k, ref in enumerate(product.args):
-            op = made_by(ref, "mul")
+            op = made(ref, "mul")
             if op is not None and isinstance(op.args[1], float) and uses[ref] == product.args.count(ref):
                 factors[k], alpha = op.args[0], alpha * op.args[1]
         return factors, alpha
 
     for i, op in enumerate(graph.ops):
-        if op.name == "float" and (comparison := made_by(op.args[0], *COMPARE)):
+        if op.name == "float" and (comparison := made(op.args[0], *COMPARE)):
             ops[i] = Op(f"float_{comparison.name}", comparison.args)
-        flag = made_by(op.args[1], "float") if op.name == "sub" and _is(op.args[0], 1.0) else None
-        if flag and uses[op.args[1]] == 1 and (comparison := made_by(flag.args[0], *COMPARE)):
+        flag = made(op.args[1], "float") if op.name == "sub" and is_constant(op.args[0], 1.0) else None
+        if flag and uses[op.args[1]] == 1 and (comparison := made(flag.args[0], *COMPARE)):
             ops[i] = Op(f"float_{_OPPOSITE[comparison.name]}", comparison.args)
         if op.name not in ("add", "sub") or ops[i] is not op:
             continue
         sign = 1.0 if op.name == "add" else -1.0
         for other, k in ((0, 1), (1, 0)) if op.name == "add" else ((0, 1),):
-            product = made_by(op.args[k], "mul")
+            product = made(op.args[k], "mul")
             if product is None or uses[op.args[k]] != 1:
                 continue
             rest, (b, c) = op.args[other], product.args
@@ -100,16 +98,11 @@ def merge(graph: Graph, exact: bool) -> Graph:
                 (b, c), alpha = scaled(product)
                 ops[i] = Op("add_product", (rest, b, c, sign * alpha))
                 for above, below in ((b, c), (c, b)):
-                    inverse = made_by(below, "reciprocal")
+                    inverse = made(below, "reciprocal")
                     if inverse is not None and uses[below] == 1:
                         ops[i] = Op("add_quotient", (rest, above, inverse.args[0], sign * alpha))
                 break
     return prune(Graph(n, tuple(ops), graph.outputs), graph.outputs)
-
-
-def _is(ref: Ref, constant: float) -> bool:
-    """Whether ``ref`` is this constant; the number of a value may equal it."""
-    return isinstance(ref, float) and ref == constant
 
 
 def _deciding(graph: Graph, outputs: Sequence[Ref]) -> set[int]:

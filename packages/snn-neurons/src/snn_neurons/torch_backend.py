@@ -54,6 +54,10 @@ def _blocks(x: Tensor) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, x.shape[1])
 
 
+def _buffers(like: Tensor, count: int) -> list[Tensor]:
+    return [torch.empty_like(like) for _ in range(count)]
+
+
 def _rows(x: Tensor, start: int, stop: int, dtype: torch.dtype) -> list[Tensor]:
     return list(x[:, start:stop].to(dtype).unbind(0))
 
@@ -79,7 +83,7 @@ def forward(
             size = stop - start
             like = x.new_empty(size, dtype=dtype)
             schedule = inputs.schedule(program.step, keep, like, exact=True)
-            spare = [[torch.empty_like(like) for _ in states] for _ in range(2)]
+            spare = [_buffers(like, len(states)) for _ in range(2)]
         values, now = inputs.block(start, stop), [s[start:stop] for s in states]
         rows = [o[:, start:stop].unbind(0) for o in outs]
         for t, row in enumerate(_rows(x, start, stop, dtype)):
@@ -118,18 +122,15 @@ def backward(
         if size != stop - start:
             size = stop - start
             zero = x.new_zeros(size, dtype=dtype)
-
-            def rows(count: int, like: Tensor = zero) -> list[Tensor]:
-                return [torch.empty_like(like) for _ in range(count)]
-
             if found is None:
                 step = inputs.schedule(program.step, list(range(n, n + n_s)), zero, exact=True)
                 vjp = inputs.schedule(program.vjp, keep_vjp, zero, exact=False)
             else:
                 step = inputs.schedule(found.again, list(range(len(found.again.outputs))), zero, exact=True)
                 vjp = inputs.schedule(found.back, list(range(len(keep_vjp))), zero, exact=False)
-            history = [rows(n_s) for _ in range(min(every, T))]
-            carried, spare, part = [rows(n_s), rows(n_s)], [rows(n_s), rows(n_s)], rows(len(wanted))
+            history = [_buffers(zero, n_s) for _ in range(min(every, T))]
+            carried, spare = ([_buffers(zero, n_s) for _ in range(2)] for _ in range(2))
+            part = _buffers(zero, len(wanted))
         values = inputs.block(start, stop)
         x_rows = _rows(x, start, stop, dtype)
         g_rows = [[zero] * T if g is None else _rows(g, start, stop, dtype) for g in g_outs]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from snn_neurons.builder import GraphBuilder
-from snn_neurons.program import Graph, Op, Program, Ref
+from snn_neurons.program import Graph, Op, Program
 
 _INFIX = {
     "add": "+",
@@ -155,11 +155,8 @@ class Variant:
 def narrowed(graph: Graph, uniform: frozenset[int], zero: frozenset[int], outputs: Sequence[int]) -> Graph:
     """The part of a graph that some outputs need when some inputs are zero; the inputs keep their numbers."""
     build = GraphBuilder(graph.n_inputs, uniform)
-    values: list[Ref] = [0.0 if i in zero else i for i in range(graph.n_inputs)]
-    for op in graph.ops:
-        values.append(build(op.name, *[values[a] if isinstance(a, int) else a for a in op.args]))
-    results = [graph.outputs[o] for o in outputs]
-    return build.build([values[r] if isinstance(r, int) else r for r in results])
+    results = build.add(graph, dict.fromkeys(zero, 0.0))
+    return build.build([results[o] for o in outputs])
 
 
 @dataclass
