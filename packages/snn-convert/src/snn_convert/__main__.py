@@ -19,7 +19,7 @@ from snn_convert.curve import accuracy_curve
 from snn_convert.recipes import RECIPES
 from snn_convert.report import conversion_report
 from snn_convert.storage import load, save
-from snn_convert.support import check
+from snn_convert.support import UnsupportedOpsError, check
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,11 +82,11 @@ def _check(args: argparse.Namespace) -> int:
 
 def _convert(args: argparse.Namespace) -> int:
     model, x = _program(args.program), _data(args.data)["x"]
-    report = check(model, x[:2])
-    if not report.supported:
-        print(report)
+    try:
+        snn = convert(model, x.split(args.batch), timesteps=args.timesteps, recipe=args.recipe)
+    except UnsupportedOpsError as error:
+        print(error.report)
         return 1
-    snn = convert(model, x.split(args.batch), timesteps=args.timesteps, recipe=args.recipe)
     save(snn, args.output)
     found = conversion_report(model, snn, x[: args.batch])
     print(found)
