@@ -284,16 +284,17 @@ class _Activity(fx.Interpreter):
         ]
         calls[weight] = torch.ones_like(args[weight])
         target: Any = n.target
-        totals = []
-        for x in (args[data], torch.ones_like(args[data])):
+
+        def count(x: Tensor) -> float:
             calls[data] = (x != 0).to(x.dtype)
-            totals.append(float(target(*calls, **kwargs).sum(dtype=torch.float64)))
-        actual, dense = totals
+            return float(target(*calls, **kwargs).sum(dtype=torch.float64))
+
         counts = self.operations.setdefault(n.name, [0.0, 0.0, 0.0])
+        dense = count(torch.ones_like(args[data])) if self.first else 0.0
         if still:
             counts[0] += dense
         else:
-            counts[1] += actual
+            counts[1] += count(args[data])
         if self.first:
             folded = 1 if still else args[data].shape[0] // self._samples
             counts[2] += dense / folded
