@@ -37,7 +37,6 @@ def adapter(lib: str, *kinds: str) -> Callable[[Callable[[str, str], Layer]], Ca
 
 
 def _ours(kind: str, device: str, backend: str) -> Layer:
-    import snn_base
     import snn_neurons as sn
 
     options = {"step_mode": "m", "backend": backend, "surrogate": sn.ATan(alpha=2.0)}
@@ -45,7 +44,7 @@ def _ours(kind: str, device: str, backend: str) -> Layer:
     node = make(**options).to(device)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        snn_base.reset_net(node)
+        node.reset()
         y: torch.Tensor = node(x)
         return y
 
@@ -67,7 +66,6 @@ def user(kind: str, device: str) -> Layer:
     """A neuron as a user would write it, equal to the LIF."""
     from typing import NamedTuple
 
-    import snn_base
     import snn_neurons as sn
 
     class State(NamedTuple):
@@ -82,7 +80,7 @@ def user(kind: str, device: str) -> Layer:
     node = MyLIF(step_mode="m", surrogate=sn.ATan(alpha=2.0)).to(device)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        snn_base.reset_net(node)
+        node.reset()
         y: torch.Tensor = node(x)
         return y
 

@@ -104,15 +104,15 @@ def _once_cuda(call: Call, repeat: int) -> float:
 def interleave(calls: Mapping[str, Call], *, device: str, seconds: float, rounds: int) -> dict[str, list[float]]:
     """Seconds per call, round robin over `calls`, so that ratios hold on a noisy machine.
 
-    A round repeats short calls until about a millisecond has passed, so that neither the clock nor the launch of a GPU
-    kernel shows.
+    A round repeats short calls until about five milliseconds have passed, so that neither the clock, nor the launch of
+    a GPU kernel, nor the caches that the call before left behind show.
     """
     once = _once_cuda if device == "cuda" else _once_cpu
     repeat = {}
     for name, call in calls.items():
         call()
         call()
-        repeat[name] = max(1, min(50, int(1e-3 / max(once(call, 1), 1e-7))))
+        repeat[name] = max(1, min(500, int(5e-3 / max(once(call, 1), 1e-7))))
     times: dict[str, list[float]] = {name: [] for name in calls}
     gc.collect()
     gc.disable()

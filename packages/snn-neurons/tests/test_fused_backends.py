@@ -117,6 +117,19 @@ def test_any_layout(name, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", [(19,), (19, 1), (19, 3), (19, 3, 16)])
+def test_the_gradient_of_a_sum(shape, backend):
+    """One number for all elements, forward and in the last memory: it has no memory for each of them."""
+    x = (torch.randn(shape, dtype=torch.float64) + 0.5).requires_grad_()
+    node = LIFNode(step_mode="m", backend=backend)
+    y = node(x)
+    (spikes,), (last,), _ = run_reference(LIFNode(), x, [torch.zeros_like(x[0])])
+    found = [torch.autograd.grad(o.sum() + v.sum(), x)[0] for o, v in ((y, node.v), (spikes, last))]
+    assert found[1].abs().sum() > 0
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_dense_layout_is_kept(backend):
     x = layouts()["channels_last"].requires_grad_()
     node = LIFNode(step_mode="m", backend=backend)

@@ -104,6 +104,8 @@ class MemoryModule(StepModule):
         values = self.__dict__.get("_memory_values")
         if values is not None and name in values:
             values[name] = value
+        elif name == "_checked_shape":
+            object.__setattr__(self, name, value)  # at every call; nn.Module would look among its parameters first
         else:
             super().__setattr__(name, value)
 
@@ -155,7 +157,7 @@ class MemoryModule(StepModule):
         """
         if mask is None:
             for name, default in self._memory_defaults.items():
-                setattr(self, name, _initial(default))
+                self._memory_values[name] = _initial(default)
             self._checked_shape = None
             return
         self.check_mask(mask)

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from snn_neurons.errors import BackendError, NotFusableError
 from snn_neurons.launch import backend_module
-from snn_neurons.native_build import no_compiler
 from snn_neurons.node_program import node_program, structure
-from snn_neurons.sharded import is_plain, is_sharded
+from snn_neurons.sharded import PLAIN, is_plain, is_sharded
 
 if TYPE_CHECKING:
     from snn_neurons.step_node import StepNode
 
 BACKENDS = ("auto", "torch", "native", "triton")
+_ORDINARY = frozenset((*PLAIN, float, type(None)))
 
 
 def obstacle(node: "StepNode", x: Tensor, backend: str, device: str | None = None) -> Exception | None:
@@ -60,7 +60,7 @@ def choose_backend(node: "StepNode", x: Tensor, device: str | None = None) -> st
             raise _refusal(node, asked, obstacle(node, x, asked, device))
         return "reference"
     known_backends = structure(node).backends
-    key = (asked, device or x.device.type, x.dtype, no_compiler())
+    key = (asked, device or x.device.type, x.dtype)
     known = known_backends.get(key)
     if known is not None:
         return known
@@ -95,10 +95,13 @@ def unusual(node: "StepNode", x: Tensor) -> str | None:
     A sharded input is no obstacle where all parameters are numbers: its local part is an ordinary tensor.
     """
     params = [getattr(node, n) for n in node._param_names]
+    values = (x, *params, *node._memory_values.values())
+    if _ORDINARY.issuperset(map(type, values)):
+        return None
     if is_sharded(x):
         tensors = any(isinstance(p, Tensor) for p in params)
         return "the input is sharded and the node has tensors as parameters" if tensors else None
-    for value in (x, *params, *node._memory_values.values()):
+    for value in values:
         if isinstance(value, Tensor) and not is_plain(value):
             return f"a tensor of the subclass {type(value).__name__} has no memory that a kernel could read"
     return None

@@ -36,7 +36,8 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         spec: Spec = ctx.spec
-        x, *tensors = ctx.saved_tensors[: 1 + ctx.count]
+        x, *tensors = ctx.saved_tensors
+        tensors, saved = tensors[: ctx.count], tensors[ctx.count :]
         n_s, n_o = len(spec.program.states), spec.program.n_outputs
         if torch.is_grad_enabled():
             node, affine = ctx.node
@@ -46,7 +47,7 @@ class _Fused(torch.autograd.Function):
             x,
             tensors[:n_s],
             tensors[n_s:],
-            ctx.saved_tensors[1 + ctx.count :],
+            saved,
             grads[:n_o],
             grads[n_o:],
             ctx.needs_input_grad[2],

@@ -1,4 +1,4 @@
-"""Any dense layout as a plain ``[T, M]``: kernels see neurons in storage order and never copy for a layout."""
+"""Any dense layout as T rows of M neurons: kernels see neurons in storage order and never copy for a layout."""
 
 import math
 from typing import NamedTuple
@@ -39,30 +39,42 @@ class Layout(NamedTuple):
         """The neuron shape in storage order."""
         return self.shape if self.order is None else tuple(self.shape[d] for d in self.order)
 
-    def flatten_sequence(self, x: Tensor) -> Tensor:
-        """``[T, N, ...] -> [T, M]``; a copy only where ``x`` does not have this layout."""
+    @property
+    def neurons(self) -> int:
+        """Their number, ``M``."""
+        return math.prod(self.shape)
+
+    def dense_sequence(self, x: Tensor) -> Tensor:
+        """``[T, N, ...]`` as ``[T, ...]`` with the neurons of a step next to one another, in storage order.
+
+        ``x`` itself where it is contiguous, a copy only where it does not have this layout.
+        """
         if self.order is None and x.is_contiguous():
-            return x.view(x.shape[0], math.prod(self.shape))
+            return x
         ordered = x if self.order is None else x.permute(0, *(d + 1 for d in self.order))
         flat = ordered.reshape(x.shape[0], math.prod(x.shape[1:]))
         # Neurons may still be apart in memory, as where time is the last dim in storage; kernels need them adjacent.
         return flat if flat.shape[1] <= 1 or flat.stride(1) == 1 else flat.contiguous()
 
-    def flatten_step(self, x: Tensor) -> Tensor:
-        """``[N, ...] -> [M]``."""
+    def dense_step(self, x: Tensor) -> Tensor:
+        """``[N, ...]`` with its neurons next to one another, in storage order; ``x`` itself where it is contiguous."""
         if self.order is None and x.is_contiguous():
-            return x.view(-1)
+            return x
         return (x if self.order is None else x.permute(self.order)).reshape(-1).contiguous()
 
-    def restore_sequence(self, flat: Tensor) -> Tensor:
-        """``[T, M] -> [T, N, ...]``, a view."""
+    def restore_sequence(self, dense: Tensor) -> Tensor:
+        """The inverse of `dense_sequence`, a view."""
+        if dense.dim() == 1 + len(self.shape):
+            return dense
         if self.order is None:
-            return flat.view(flat.shape[0], *self.shape)
-        return flat.view(flat.shape[0], *self.stored).permute(0, *(d + 1 for d in self._inverse()))
+            return dense.view(dense.shape[0], *self.shape)
+        return dense.view(dense.shape[0], *self.stored).permute(0, *(d + 1 for d in self._inverse()))
 
-    def restore_step(self, flat: Tensor) -> Tensor:
-        """``[M] -> [N, ...]``, a view."""
-        return flat.view(self.shape) if self.order is None else flat.view(self.stored).permute(self._inverse())
+    def restore_step(self, dense: Tensor) -> Tensor:
+        """The inverse of `dense_step`, a view."""
+        if dense.dim() == len(self.shape):
+            return dense
+        return dense.view(self.shape) if self.order is None else dense.view(self.stored).permute(self._inverse())
 
     def _inverse(self) -> tuple[int, ...]:
         assert self.order is not None
@@ -85,7 +97,7 @@ class Layout(NamedTuple):
         if all(stored[i] == self.stored[i] for i in range(first, last + 1)):
             flat = value.reshape(sizes).permute(tuple(order)).reshape(-1).contiguous()
             return Periodic(flat, math.prod(self.stored[last + 1 :]))
-        return Periodic(self.flatten_step(value.expand(self.shape)).contiguous(), 1)
+        return Periodic(self.dense_step(value.expand(self.shape)).reshape(-1), 1)
 
     def param_grad(self, grad: Tensor, shape: torch.Size) -> Tensor:
         """The gradient of the flat values of `param`, in the shape of the parameter."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snn_neurons.call import Call
 from snn_neurons.layout import Param, Periodic
 from snn_neurons.native_build import load, no_compiler
 from snn_neurons.native_source import BACKWARD_BLOCK, Variant, print_source
@@ -73,22 +74,13 @@ def _pack(params: list[Param]) -> tuple[tuple[bool, ...], list[float], list[int]
     return tuple(vector), scalars, arguments
 
 
-def forward(
-    program: Program,
-    x: Tensor,
-    states: list[Tensor],
-    params: list[Param],
-    outs: list[Tensor],
-    lasts: list[Tensor],
-    saved: list[Tensor] | None,
-    every: int,
-) -> None:
-    """Run the step over ``x [T, M]``; writes ``outs``, ``lasts`` and the checkpoints ``saved``."""
-    T, M = x.shape
+def forward(call: Call, outs: list[Tensor], lasts: list[Tensor], saved: list[Tensor] | None) -> None:
+    """Run all steps; writes ``outs``, ``lasts`` and the checkpoints ``saved``, row after row."""
+    program, x, M, states, params, every = call
+    T = x.shape[0]
     memory = _TYPES[lasts[0].dtype] if lasts else "f64" if x.dtype == torch.float64 else "f32"
     vector, scalars, arguments = _pack(params)
-    out_type = _TYPES[outs[0].dtype]
-    kernel = _kernel(Variant(program, _TYPES[x.dtype], out_type, memory, vector, None))
+    kernel = _kernel(Variant(program, _TYPES[x.dtype], _TYPES[outs[0].dtype], memory, vector, None))
     arguments = [T, M, every, _threads(T * M), x.data_ptr(), x.stride(0), 0, 0, *arguments]
     arguments += [s.data_ptr() for s in states]
     arguments += [s.data_ptr() for s in lasts]
@@ -99,12 +91,8 @@ def forward(
 
 
 def backward(
-    program: Program,
-    x: Tensor,
-    states: list[Tensor],
-    params: list[Param],
+    call: Call,
     saved: list[Tensor],
-    every: int,
     g_outs: list[Tensor | None],
     g_lasts: list[Tensor | None],
     g_x: Tensor | None,
@@ -112,7 +100,8 @@ def backward(
     want: list[bool],
 ) -> list[Tensor | None]:
     """Gradients by recomputing each segment from its checkpoint; writes ``g_x`` and ``g_states``."""
-    T, M = x.shape
+    program, x, M, states, params, every = call
+    T = x.shape[0]
     dtype = states[0].dtype if states else torch.float64 if x.dtype == torch.float64 else torch.float32
     vector, scalars, arguments = _pack(params)
     kept = program.n_outputs - program.memory_outputs
@@ -124,15 +113,16 @@ def backward(
     arguments += [s.data_ptr() for s in saved] if every < T else [0] * len(states)
     arguments += [0 if g is None else g.data_ptr() for g in g_lasts]
     arguments += [g.data_ptr() for g in g_states]
-    g_outs = [g if g is None or g.stride(1) == 1 or M == 1 else g.contiguous() for g in g_outs]
     for g in g_outs:
         arguments += [0, 0] if g is None else [g.data_ptr(), g.stride(0)]
+    if not any(want):
+        _call(kernel, arguments, scalars, 0)
+        return [None] * len(params)
     full = [torch.empty(M, dtype=dtype) if w and v else None for w, v in zip(want, vector, strict=True)]
     arguments += [0 if f is None else f.data_ptr() for f, w in zip(full, want, strict=True) if w]
-    count = sum(want)
-    partial = torch.empty((-(-M // BACKWARD_BLOCK), count), dtype=torch.float64) if count else None
-    _call(kernel, arguments, scalars, 0 if partial is None else partial.data_ptr())
-    sums = None if partial is None or all(vector[j] for j, w in enumerate(want) if w) else partial.sum(0).to(dtype)
+    partial = torch.empty((-(-M // BACKWARD_BLOCK), sum(want)), dtype=torch.float64)
+    _call(kernel, arguments, scalars, partial.data_ptr())
+    sums = None if all(vector[j] for j, w in enumerate(want) if w) else partial.sum(0).to(dtype)
     grads: list[Tensor | None] = []
     for j, p in enumerate(params):
         if not want[j]:

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from functools import cache
@@ -28,7 +29,7 @@ def compiler() -> str | None:
 
 def no_compiler() -> str | None:
     """Why nothing can be compiled here, or ``None``."""
-    if platform.system() == "Windows":
+    if sys.platform == "win32":
         return "the native backend runs on Linux and macOS; use backend='torch' on Windows"
     if compiler() is None:
         return "no C compiler was found; install gcc or clang (Debian: apt install gcc) or set CC to one"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from snn_neurons.launch import Spec, backend_module, flat_params
+from snn_neurons.call import Call
+from snn_neurons.launch import Spec, backend_module, kernel_params
 from snn_neurons.layout import Layout
 from snn_neurons.node_program import active_params, node_program
 
@@ -43,7 +44,7 @@ class _Recurrent(torch.autograd.Function):
         inputs = x.to(dtype).reshape(T, -1, features)
         heard = torch.empty_like(inputs, memory_format=torch.contiguous_format)
         now = [s.to(dtype).reshape(-1).contiguous() for s in tensors[:n_s]]
-        values = flat_params(spec, Layout(tuple(x.shape[1:]), None), tensors[n_s:])
+        values = kernel_params(spec, Layout(tuple(x.shape[1:]), None), tensors[n_s:])
         kept = program.n_outputs - program.memory_outputs
         outs = [
             x.new_empty((T, now[0].numel()), dtype=spec.out_dtype if i < kept else dtype)
@@ -53,7 +54,8 @@ class _Recurrent(torch.autograd.Function):
         for t in range(T):
             torch.addmm(inputs[t], now[-1].view(-1, features), w.t(), out=heard[t])
             new = [torch.empty_like(s) for s in now]
-            kernel.forward(program, heard[t].view(1, -1), now, values, [o[t : t + 1] for o in outs], new, None, 1)
+            call = Call(program, heard[t].view(1, -1), now[0].numel(), now, values, 1)
+            kernel.forward(call, [o[t : t + 1] for o in outs], new, None)
             now = new
         ctx.save_for_backward(heard, weight, *tensors)
         ctx.spec, ctx.shape, ctx.dtype = spec, x.shape, x.dtype
@@ -74,7 +76,7 @@ class _Recurrent(torch.autograd.Function):
         program, dtype, (T, _, features) = spec.program, spec.memory_dtype, heard.shape
         n_s, n_o = len(program.states), program.n_outputs
         layout = Layout(tuple(ctx.shape[1:]), None)
-        values = flat_params(spec, layout, tensors[n_s:])
+        values = kernel_params(spec, layout, tensors[n_s:])
         wanted = iter(ctx.needs_input_grad[3 + n_s :])
         want = [s is None and next(wanted) for s in spec.scalars]
         flat = heard.view(T, -1)
@@ -87,10 +89,8 @@ class _Recurrent(torch.autograd.Function):
         for t in reversed(range(T)):
             g_before = [torch.empty_like(flat[0]) for _ in range(n_s)]
             g_out = [None if g is None else g[t : t + 1] for g in g_outs]
-            found = kernel.backward(
-                *(program, flat[t : t + 1], [h[t] for h in history], values, [], 1),
-                *(g_out, g_now, g_heard[t].view(1, -1), g_before, want),
-            )
+            call = Call(program, flat[t : t + 1], flat.shape[1], [h[t] for h in history], values, 1)
+            found = kernel.backward(call, [], g_out, g_now, g_heard[t].view(1, -1), g_before, want)
             totals = [a if b is None else b if a is None else a + b for a, b in zip(found, totals, strict=True)]
             g_before[-1].view(-1, features).addmm_(g_heard[t], w)
             g_now = list(g_before)
@@ -120,5 +120,6 @@ def _history(spec: Spec, heard: Tensor, first: Sequence[Tensor], values: list[An
     ]
     start, lasts = [h[0].clone() for h in history], [torch.empty_like(s) for s in first]
     saved = [h[1:] for h in history]
-    backend_module(spec.backend).forward(spec.program, heard, start, values, outs, lasts, saved, 1)
+    call = Call(spec.program, heard, heard.shape[1], start, values, 1)
+    backend_module(spec.backend).forward(call, outs, lasts, saved)
     return history

@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-_PLAIN = (Tensor, nn.Parameter)
+PLAIN = (Tensor, nn.Parameter)
 Outcome = tuple[tuple[Tensor, ...], list[Tensor], Tensor | None]
 
 
 def is_plain(x: Tensor) -> bool:
     """Whether ``x`` is a tensor of PyTorch itself and not of a subclass, which may have no memory of its own."""
-    return type(x) in _PLAIN
+    return type(x) in PLAIN
 
 
 def is_sharded(x: Tensor) -> bool:

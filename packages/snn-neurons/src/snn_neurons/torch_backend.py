@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from snn_neurons.call import Call
 from snn_neurons.layout import Param, Periodic
 from snn_neurons.program import Graph, Program
 from snn_neurons.recompute import recomputation
@@ -58,24 +59,27 @@ def _buffers(like: Tensor, count: int) -> list[Tensor]:
     return [torch.empty_like(like) for _ in range(count)]
 
 
+def _sequence(x: Tensor) -> Tensor:
+    return x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
+
+
+def _checkpoints(saved: list[Tensor], neurons: int) -> list[Tensor]:
+    return [s.view(-1)[: s.numel() // neurons * neurons].view(-1, neurons) for s in saved]
+
+
 def _rows(x: Tensor, start: int, stop: int, dtype: torch.dtype) -> list[Tensor]:
     return list(x[:, start:stop].to(dtype).unbind(0))
 
 
-def forward(
-    program: Program,
-    x: Tensor,
-    states: list[Tensor],
-    params: list[Param],
-    outs: list[Tensor],
-    lasts: list[Tensor],
-    saved: list[Tensor] | None,
-    every: int,
-) -> None:
-    """Run the step over ``x [T, M]``; writes ``outs``, ``lasts`` and the checkpoints ``saved``."""
+def forward(call: Call, outs: list[Tensor], lasts: list[Tensor], saved: list[Tensor] | None) -> None:
+    """Run all steps; writes ``outs``, ``lasts`` and the checkpoints ``saved``, row after row."""
+    program, x, neurons, states, params, every = call
+    x, outs = _sequence(x), [_sequence(o) for o in outs]
+    states, lasts = [s.view(-1) for s in states], [v.view(-1) for v in lasts]
+    saved = saved if saved is None else _checkpoints(saved, neurons)
     T = x.shape[0]
     dtype = lasts[0].dtype if lasts else torch.promote_types(x.dtype, torch.float32)
-    inputs = _Inputs(program, params, dtype, x.shape[1])
+    inputs = _Inputs(program, params, dtype, neurons)
     keep = list(range(len(program.step.outputs)))
     schedule, size = None, 0
     for start, stop in _blocks(x):
@@ -96,12 +100,8 @@ def forward(
 
 
 def backward(
-    program: Program,
-    x: Tensor,
-    states: list[Tensor],
-    params: list[Param],
+    call: Call,
     saved: list[Tensor],
-    every: int,
     g_outs: list[Tensor | None],
     g_lasts: list[Tensor | None],
     g_x: Tensor | None,
@@ -109,7 +109,13 @@ def backward(
     want: list[bool],
 ) -> list[Tensor | None]:
     """Gradients by recomputing each segment from its checkpoint; writes ``g_x`` and ``g_states``."""
-    T, neurons = x.shape
+    program, x, neurons, states, params, every = call
+    x, g_x = _sequence(x), None if g_x is None else _sequence(g_x)
+    g_outs = [None if g is None else _sequence(g) for g in g_outs]
+    g_lasts = [None if g is None else g.view(-1) for g in g_lasts]
+    states, g_states = [s.view(-1) for s in states], [g.view(-1) for g in g_states]
+    saved = _checkpoints(saved, neurons)
+    T = x.shape[0]
     dtype = states[0].dtype if states else torch.promote_types(x.dtype, torch.float32)
     inputs = _Inputs(program, params, dtype, neurons)
     n_s, n = len(states), program.n_outputs

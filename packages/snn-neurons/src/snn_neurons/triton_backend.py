@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snn_neurons.call import Call
 from snn_neurons.layout import Param, Periodic
 from snn_neurons.program import Program
 from snn_neurons.triton_source import HELPERS, Variant, backward_source, forward_source
@@ -91,57 +92,38 @@ def _params(params: list[Param], x: Tensor, dtype: torch.dtype) -> tuple[tuple[s
     return tuple(kinds), arguments
 
 
-def _dense(t: Tensor) -> Tensor:
-    """The tensor with its neurons next to one another (an expanded gradient is not), booleans as bytes."""
-    t = t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
+def _bytes(t: Tensor) -> Tensor:
     return t.view(torch.uint8) if t.dtype == torch.bool else t
 
 
 def _sequences(tensors: list[Tensor]) -> list[Any]:
-    dense = [_dense(t) for t in tensors]
-    return [a for t in dense for a in (t, t.stride(0))]
+    return [a for t in map(_bytes, tensors) for a in (t, t.stride(0))]
 
 
-def _launch(kernel: Any, arguments: list[Any], x: Tensor, block: int) -> None:
-    T, n = x.shape
+def _launch(kernel: Any, arguments: list[Any], call: Call, block: int) -> None:
+    x, n = call.x, call.neurons
     grid = (-(-n // block),)
     if x.is_cuda:
         with torch.cuda.device(x.device):
-            kernel[grid](*arguments, T, n, BLOCK=block, **_OPTIONS)
+            kernel[grid](*arguments, x.shape[0], n, BLOCK=block, **_OPTIONS)
     else:
-        kernel[grid](*arguments, T, n, BLOCK=block, **_OPTIONS)
+        kernel[grid](*arguments, x.shape[0], n, BLOCK=block, **_OPTIONS)
 
 
-def forward(
-    program: Program,
-    x: Tensor,
-    states: list[Tensor],
-    params: list[Param],
-    outs: list[Tensor],
-    lasts: list[Tensor],
-    saved: list[Tensor] | None,
-    every: int,
-) -> None:
-    """Run all steps over ``x [T, M]``, writing ``outs``, ``lasts`` and, if not ``None``, the checkpoints ``saved``."""
-    if x.shape[0] == 0 or x.shape[1] == 0:
-        for last, first in zip(lasts, states, strict=True):
-            last.copy_(first)
-        return
+def forward(call: Call, outs: list[Tensor], lasts: list[Tensor], saved: list[Tensor] | None) -> None:
+    """Run all steps; writes ``outs``, ``lasts`` and the checkpoints ``saved``, row after row."""
+    program, x, n, states, params, every = call
     dtype = states[0].dtype if states else _compute_dtype(x)
     kinds, values = _params(params, x, dtype)
     keep = saved if saved is not None and x.shape[0] > every else []
-    variant = Variant(every, kinds, double=dtype == torch.float64, aligned=x.shape[1] % 16 == 0, checkpoints=bool(keep))
-    arguments = [*_sequences([x, *outs]), *map(_dense, states), *lasts, *keep, *values]
-    _launch(_kernel(program, variant, "forward"), arguments, x, _block(x, params))
+    variant = Variant(every, kinds, double=dtype == torch.float64, aligned=n % 16 == 0, checkpoints=bool(keep))
+    arguments = [*_sequences([x, *outs]), *states, *lasts, *keep, *values]
+    _launch(_kernel(program, variant, "forward"), arguments, call, _block(x, params))
 
 
 def backward(
-    program: Program,
-    x: Tensor,
-    states: list[Tensor],
-    params: list[Param],
+    call: Call,
     saved: list[Tensor],
-    every: int,
     g_outs: list[Tensor | None],
     g_lasts: list[Tensor | None],
     g_x: Tensor | None,
@@ -149,16 +131,11 @@ def backward(
     want: list[bool],
 ) -> list[Tensor | None]:
     """Gradients of the input into ``g_x``, of the first memories into ``g_states``; those of parameters come back."""
+    program, x, n, states, params, every = call
     dtype = states[0].dtype if states else _compute_dtype(x)
-    T, n = x.shape
-    if T == 0 or n == 0:
-        for into, last in zip(g_states, g_lasts, strict=True):
-            into.zero_() if last is None else into.copy_(last)
-        sizes = [p.values.shape if isinstance(p, Periodic) else () for p in params]
-        return [torch.zeros(s, dtype=dtype, device=x.device) if w else None for s, w in zip(sizes, want, strict=True)]
     block = _block(x, params)
     kinds, values = _params(params, x, dtype)
-    keep = [] if every >= T else saved
+    keep = [] if every >= x.shape[0] else saved
     variant = Variant(
         every,
         kinds,
@@ -177,14 +154,14 @@ def backward(
     given = [g for g in g_outs if g is not None]
     arguments = [
         *_sequences([x, *given, *([] if g_x is None else [g_x])]),
-        *map(_dense, states),
+        *states,
         *keep,
-        *[_dense(g) for g in g_lasts if g is not None],
+        *[g for g in g_lasts if g is not None],
         *g_states,
         *[part for part in parts if part is not None],
         *values,
     ]
-    _launch(_kernel(program, variant, "backward"), arguments, x, block)
+    _launch(_kernel(program, variant, "backward"), arguments, call, block)
     return [
         None if part is None else p.reduce(part) if isinstance(p, Periodic) else part.sum()
         for part, p in zip(parts, params, strict=True)
