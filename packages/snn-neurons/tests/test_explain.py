@@ -1,9 +1,11 @@
 """What `explain_backend` says."""
 
+import pickle
+
 import pytest
 import torch
 
-from snn_neurons import LIFNode, SpikingNode, explain_backend, keep_freed_memory, neuron
+from snn_neurons import LIFNode, NotFusableError, SpikingNode, explain_backend, keep_freed_memory, neuron
 from snn_neurons.native_build import no_compiler
 
 
@@ -23,6 +25,19 @@ def test_an_operation_that_cannot_be_fused_is_named():
     assert report.backend == "reference"
     assert "cumsum" in report.obstacles["native"]
     assert explain_backend(Odd(backend="native"), torch.zeros(2)).backend == "none"
+
+
+def test_a_refusal_says_how_to_write_the_step():
+    class Branching(SpikingNode):
+        def charge(self, x, state, p):
+            return x if x.detach().tolist()[0] > 0 else state.v
+
+    with pytest.raises(NotFusableError, match=r"Tensor.tolist; .* use torch.where, or use backend='torch'$") as caught:
+        Branching(backend="native")(torch.zeros(2))
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.remedy, str(again)) == (caught.value.remedy, str(caught.value))
+    report = explain_backend(Branching(), torch.zeros(2))
+    assert report.obstacles["torch"].endswith("use torch.where")
 
 
 def test_other_modules_have_no_backend():

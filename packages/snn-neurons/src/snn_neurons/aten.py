@@ -56,7 +56,7 @@ def convert(build: GraphBuilder, target: Any, args: Sequence[Any], kwargs: dict[
         return build("add" if name == "add" else "sub", number(a), build("mul", number(b), alpha))
     if name in _BITWISE:
         if not all(build.is_bool(a) for a in args):
-            raise NotFusableError(f"{target} on integers cannot be fused; use backend='torch'")
+            raise NotFusableError(f"{target} on integers cannot be fused")
         return build(_BITWISE[name], *args)
     if name in _LOGICAL:
         return build(_LOGICAL[name], *[build.as_bool(a) for a in args])
@@ -69,7 +69,7 @@ def convert(build: GraphBuilder, target: Any, args: Sequence[Any], kwargs: dict[
     if name == "div" and kwargs.get("rounding_mode"):
         return build(kwargs["rounding_mode"], build("div", number(args[0]), number(args[1])))
     if name == "round" and kwargs.get("decimals"):
-        raise NotFusableError(f"{target} with decimals cannot be fused; use backend='torch'")
+        raise NotFusableError(f"{target} with decimals cannot be fused")
     if name in _COMPOSED:
         return _COMPOSED[name](build, *[number(a) for a in args])
     if name in COMPARE or name in BINARY or name in UNARY:
@@ -105,7 +105,7 @@ def _cast(build: GraphBuilder, target: Any, a: Ref, dtype: torch.dtype) -> Ref:
         return build.as_bool(a)
     if build.is_bool(a):
         return build.as_float(a)
-    raise NotFusableError(f"{target} to {dtype} cannot be fused; use torch.round or torch.floor, or backend='torch'")
+    raise NotFusableError(f"{target} to {dtype} cannot be fused", "use torch.round or torch.floor")
 
 
 def _clamp(build: GraphBuilder, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Ref:

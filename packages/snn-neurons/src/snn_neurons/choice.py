@@ -83,8 +83,11 @@ def choose_backend(node: "StepNode", x: Tensor, device: str | None = None) -> st
 
 
 def _refusal(node: "StepNode", asked: str, error: Exception | None) -> Exception:
-    refusal = type(error) if isinstance(error, BackendError) else BackendError
-    found = refusal(f"{type(node).__name__} cannot run with backend={asked!r}: {error}")
+    text = f"{type(node).__name__} cannot run with backend={asked!r}: "
+    if isinstance(error, NotFusableError):
+        found: BackendError = NotFusableError(text + error.reason, error.remedy)
+    else:
+        found = BackendError(f"{text}{error}")
     found.__cause__ = error
     return found
 

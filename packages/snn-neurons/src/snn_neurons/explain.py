@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from snn_neurons.choice import choose_backend, obstacle
+from snn_neurons.errors import NotFusableError
 from snn_neurons.node_program import node_program
 from snn_neurons.step_node import StepNode
 
@@ -39,14 +40,19 @@ def explain_backend(node: StepNode, x: Tensor) -> BackendReport:
     for name in ("triton", "native"):
         error = obstacle(node, x, name)
         if error is not None:
-            obstacles[name] = str(error)
+            obstacles[name] = _why(error)
     try:
         node_program(node)
-    except RuntimeError as error:
-        reason = str(error).replace("; use backend='torch'", "").replace(", or backend='torch'", "")
-        obstacles["torch"] = f"no blocked loop, the plain one runs: {reason}"
+    except NotFusableError as error:
+        obstacles["torch"] = f"no blocked loop, the plain one runs: {_why(error)}"
     try:
         backend = choose_backend(node, x)
     except RuntimeError:
         backend = "none"
     return BackendReport(node.backend, backend, obstacles)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, NotFusableError):
+        return "; ".join(filter(None, (error.reason, error.remedy)))
+    return str(error)

@@ -16,7 +16,7 @@ from snn_neurons.program import Graph, Program, Ref
 
 # Odd and unequal to any parameter's usual count, so that an operation that mixes neurons shows in a shape.
 _SIZE = 3
-_USE_WHERE = "a kernel knows no values in Python: use torch.where, or backend='torch'"
+_USE_WHERE = "a kernel knows no values in Python: use torch.where"
 _SHAPES = (torch.Size((_SIZE,)), torch.Size(()), torch.Size((1,)))
 
 
@@ -113,7 +113,7 @@ class _Opaque(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.untyped_storage):
-            raise NotFusableError(f"the step calls Tensor.{func.__name__}; {_USE_WHERE}")
+            raise NotFusableError(f"the step calls Tensor.{func.__name__}", _USE_WHERE)
         return func(*args, **(kwargs or {}))
 
 
@@ -137,18 +137,18 @@ class _Recorder(TorchDispatchMode):
         if found is not None:
             return found[1]
         if tensor.numel() != 1:
-            raise NotFusableError(f"the step holds a constant tensor of shape {tuple(tensor.shape)}; register it")
+            raise NotFusableError(f"the step holds a constant tensor of shape {tuple(tensor.shape)}", "register it")
         if tensor.requires_grad or any(tensor.data_ptr() == v.data_ptr() for v in self._variables):
             raise NotFusableError(
-                "the step reads a tensor of the module directly, which a kernel would take as a constant; "
-                "declare it with register_param and read it from p"
+                "the step reads a tensor of the module directly, which a kernel would take as a constant",
+                "declare it with register_param and read it from p",
             )
         return float(tensor.item())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.ops.aten._local_scalar_dense.default and isinstance(self.ref(args[0]), int):
-            raise NotFusableError(f"the step reads a tensor's value by a branch or .item(); {_USE_WHERE}")
+            raise NotFusableError("the step reads a tensor's value by a branch or .item()", _USE_WHERE)
         out = func(*args, **kwargs)
         if not isinstance(out, Tensor):
             return out if func is torch.ops.aten._local_scalar_dense.default else self._decomposed(func, args, kwargs)
@@ -158,7 +158,7 @@ class _Recorder(TorchDispatchMode):
         if value is None:
             return self._decomposed(func, args, kwargs)
         if out.shape not in _SHAPES:
-            raise NotFusableError(f"{func} changes the shape: a fused step is pointwise; use backend='torch'")
+            raise NotFusableError(f"{func} changes the shape: a fused step is pointwise")
         self._known[id(out)] = (out, value)
         return out
 
@@ -174,4 +174,4 @@ class _Recorder(TorchDispatchMode):
                 out = simpler(*args, **kwargs)
             if out is not NotImplemented:
                 return out
-        raise NotFusableError(f"{func} cannot be fused: it is not one of the pointwise operations; use backend='torch'")
+        raise NotFusableError(f"{func} cannot be fused: it is not one of the pointwise operations")
