@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -42,6 +43,22 @@ def capture(model: "nn.Module | torch.export.ExportedProgram", example: Tensor) 
                 f"{type(model).__name__} cannot be captured: torch.export says {_brief(first)}; torch.fx says "
                 f"{_brief(second)}. Remove control flow that depends on data from forward"
             ) from first
+
+
+def capture_original(
+    model: "nn.Module | torch.export.ExportedProgram", example: Tensor, neurons: Collection[str]
+) -> fx.GraphModule:
+    """`capture` of the model that a spiking network with ``neurons`` was made from.
+
+    Raises:
+        CaptureError: see `capture`.
+        ValueError: the model has no activation of the name of one of the neurons.
+    """
+    network = capture(model, example)
+    missing = sorted(set(neurons) - {node.name for node in network.graph.nodes})
+    if missing:
+        raise ValueError(f"snn was not converted from model, which has no {', '.join(missing)}")
+    return network
 
 
 def _export(model: nn.Module, x: Tensor) -> fx.GraphModule:

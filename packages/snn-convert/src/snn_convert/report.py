@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from snn_base import reset_net
 from snn_base.profiling import EnergyModel
-from snn_convert.capture import Values, capture, module_path
+from snn_convert.capture import Values, capture_original, module_path
 from snn_convert.neuron import ConvertedNeuron
 from snn_convert.spiking_model import SpikingModel
 from snn_convert.support import activation_bounds, op_name
@@ -184,11 +184,8 @@ def conversion_report(
     steps = snn.timesteps if timesteps is None else timesteps
     if steps < 1:
         raise ValueError(f"conversion_report: timesteps must be at least 1, got {steps}")
-    network = capture(model, batch)
+    network = capture_original(model, batch, snn.neurons())
     nodes = {node.name: node for node in network.graph.nodes}
-    missing = sorted(set(snn.neurons()) - set(nodes))
-    if missing:
-        raise ValueError(f"conversion_report: snn was not converted from model, which has no {', '.join(missing)}")
     original = Values(network, set(snn.neurons()))
     target = original.run(batch)
     watched = _Activity(snn.program)

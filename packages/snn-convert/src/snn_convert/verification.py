@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from snn_base import reset_net
-from snn_convert.capture import Values, capture, module_path
+from snn_convert.capture import Values, capture_original, module_path
 from snn_convert.neuron import ConvertedNeuron
 from snn_convert.spiking_model import SpikingModel
 from snn_convert.unroll import pieces
@@ -87,12 +87,8 @@ def verify(
     """
     if timesteps < 1:
         raise ValueError(f"verify: timesteps must be at least 1, got {timesteps}")
-    network = capture(model, batch)
-    names = set(snn.neurons())
-    missing = names - {node.name for node in network.graph.nodes}
-    if missing:
-        raise ValueError(f"verify: snn was not converted from model, which has no {', '.join(sorted(missing))}")
-    wanted = Values(network, names)
+    network = capture_original(model, batch, snn.neurons())
+    wanted = Values(network, set(snn.neurons()))
     wanted.values["output"] = wanted.run(batch)
     found = _Rates(snn.program)
     reset_net(snn)
