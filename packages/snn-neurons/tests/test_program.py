@@ -10,8 +10,9 @@ import torch
 from snn_neurons import ATan, LIFNode, NotFusableError, SpikingNode
 from snn_neurons.builder import GraphBuilder
 from snn_neurons.node_program import node_program
+from snn_neurons.passes import merge
 from snn_neurons.program import program_from_text
-from snn_neurons.schedule import Schedule, merge
+from snn_neurons.torch_source import runner
 
 
 def test_a_program_is_read_as_it_was_written():
@@ -159,7 +160,7 @@ def test_constants_and_reciprocals_go_into_the_call_that_adds():
     assert [op.name for op in merged.ops] == ["add_product", "float_lt", "mul", "add_quotient"]
     a, b = torch.randn(2, 100, generator=torch.Generator().manual_seed(0)).double() + 1
     found = [torch.empty_like(a) for _ in range(2)]
-    Schedule(merged, 100, torch.float64, a.device)([a, b], found)
+    runner(merged, a, {}, [True, True])([a, b], found)
     torch.testing.assert_close(found[0], b / ((math.pi * a) ** 2 + 1) + a)
     assert torch.equal(found[1], a * (b < 1))
 
@@ -172,7 +173,7 @@ def test_a_factor_that_is_used_elsewhere_keeps_its_own_pass():
     assert [op.name for op in merged.ops] == ["mul", "add_product"]
     a, b = torch.randn(2, 50, generator=torch.Generator().manual_seed(0)).double()
     found = [torch.empty_like(a) for _ in range(2)]
-    Schedule(merged, 50, torch.float64, a.device)([a, b], found)
+    runner(merged, a, {}, [True, True])([a, b], found)
     torch.testing.assert_close(found, [b - 3 * a * b, 3 * a])
 
 

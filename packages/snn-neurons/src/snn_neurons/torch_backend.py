@@ -3,16 +3,17 @@
 Neurons are taken in blocks that stay in the cache while time passes over them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from snn_neurons.call import Call
 from snn_neurons.layout import Param, Periodic
+from snn_neurons.passes import specialise
 from snn_neurons.program import Graph, Program
 from snn_neurons.recompute import recomputation
-from snn_neurons.schedule import Schedule, specialise
+from snn_neurons.torch_source import Run, runner
 
 _BLOCK = 1 << 15
 
@@ -28,25 +29,23 @@ def checkpoint_every(program: Program, x: Tensor) -> int:
 
 
 class _Inputs:
-    """Parameters as inputs of a schedule: a float is folded into the graph, a tensor is cut with the block."""
+    """Parameters as inputs of a graph: a float is folded into it, a tensor is cut with the block."""
 
     def __init__(self, program: Program, params: list[Param], dtype: torch.dtype, neurons: int) -> None:
         first = 1 + len(program.states)
-        self.constants = tuple((first + j, p) for j, p in enumerate(params) if isinstance(p, float))
+        self._constants = tuple((first + j, p) for j, p in enumerate(params) if isinstance(p, float))
         self._values = [
             p.full(neurons) if isinstance(p, Periodic) else torch.zeros((), dtype=dtype) if isinstance(p, float) else p
             for p in params
         ]
-
-        self._scalars = frozenset(first + j for j, v in enumerate(self._values) if v.dim() == 0)
+        self._scalars = {first + j: v for j, v in enumerate(self._values) if v.dim() == 0}
 
     def block(self, start: int, stop: int) -> list[Tensor]:
         return [v[start:stop] if v.dim() else v for v in self._values]
 
-    def schedule(self, graph: Graph, keep: list[int], like: Tensor, exact: bool) -> Schedule:
-        """The outputs ``keep`` of a graph over tensors like this one; ``exact`` where states are among them."""
-        found = specialise(graph, self.constants, tuple(keep), exact)
-        return Schedule(found, like.numel(), like.dtype, like.device, self._scalars)
+    def runner(self, graph: Graph, keep: Sequence[int], like: Tensor, same_dtype: list[bool], exact: bool) -> Run:
+        """Evaluates the outputs ``keep`` over tensors like this one; ``exact`` where states are among them."""
+        return runner(specialise(graph, self._constants, tuple(keep), exact), like, self._scalars, same_dtype)
 
 
 def _blocks(x: Tensor) -> Iterator[tuple[int, int]]:
@@ -81,12 +80,13 @@ def forward(call: Call, outs: list[Tensor], lasts: list[Tensor], saved: list[Ten
     dtype = lasts[0].dtype if lasts else torch.promote_types(x.dtype, torch.float32)
     inputs = _Inputs(program, params, dtype, neurons)
     keep = list(range(len(program.step.outputs)))
-    schedule, size = None, 0
+    same_dtype = [o.dtype == dtype for o in (*outs, *lasts)]
+    size = 0
     for start, stop in _blocks(x):
-        if schedule is None or size != stop - start:
+        if size != stop - start:
             size = stop - start
             like = x.new_empty(size, dtype=dtype)
-            schedule = inputs.schedule(program.step, keep, like, exact=True)
+            step = inputs.runner(program.step, keep, like, same_dtype, exact=True)
             spare = [_buffers(like, len(states)) for _ in range(2)]
         values, now = inputs.block(start, stop), [s[start:stop] for s in states]
         rows = [o[:, start:stop].unbind(0) for o in outs]
@@ -95,7 +95,7 @@ def forward(call: Call, outs: list[Tensor], lasts: list[Tensor], saved: list[Ten
                 for s, v in zip(saved, now, strict=True):
                     s[t // every - 1, start:stop] = v
             new = [v[start:stop] for v in lasts] if t == T - 1 else spare[t % 2]
-            schedule([row, *now, *values], [*[r[t] for r in rows], *new])
+            step([row, *now, *values], [*[r[t] for r in rows], *new])
             now = new
 
 
@@ -120,27 +120,26 @@ def backward(
     inputs = _Inputs(program, params, dtype, neurons)
     n_s, n = len(states), program.n_outputs
     wanted = [j for j, w in enumerate(want) if w]
-    keep_vjp = [0, *range(1, 1 + n_s), *[1 + n_s + j for j in wanted]]
+    keep_vjp = [*([] if g_x is None else [0]), *range(1, 1 + n_s), *[1 + n_s + j for j in wanted]]
     found = recomputation(program, tuple(keep_vjp))
+    again, keep = (program.step, range(n, n + n_s)) if found is None else (found.again, range(len(found.again.outputs)))
+    back, keep_back = (program.vjp, keep_vjp) if found is None else (found.back, range(len(keep_vjp)))
+    same_dtype = [*([] if g_x is None else [g_x.dtype == dtype]), *[True] * (n_s + len(wanted))]
     totals = {j: x.new_zeros(neurons, dtype=dtype) for j in wanted}
     size = 0
     for start, stop in _blocks(x):
         if size != stop - start:
             size = stop - start
             zero = x.new_zeros(size, dtype=dtype)
-            if found is None:
-                step = inputs.schedule(program.step, list(range(n, n + n_s)), zero, exact=True)
-                vjp = inputs.schedule(program.vjp, keep_vjp, zero, exact=False)
-            else:
-                step = inputs.schedule(found.again, list(range(len(found.again.outputs))), zero, exact=True)
-                vjp = inputs.schedule(found.back, list(range(len(keep_vjp))), zero, exact=False)
+            step = inputs.runner(again, keep, zero, [True] * len(keep), exact=True)
+            vjp = inputs.runner(back, keep_back, zero, same_dtype, exact=False)
             history = [_buffers(zero, n_s) for _ in range(min(every, T))]
             carried, spare = ([_buffers(zero, n_s) for _ in range(2)] for _ in range(2))
             part = _buffers(zero, len(wanted))
         values = inputs.block(start, stop)
         x_rows = _rows(x, start, stop, dtype)
         g_rows = [[zero] * T if g is None else _rows(g, start, stop, dtype) for g in g_outs]
-        g_x_rows = [None] * T if g_x is None else list(g_x[:, start:stop].unbind(0))
+        g_x_rows = [] if g_x is None else g_x[:, start:stop].unbind(0)
         grads = [zero if g is None else g[start:stop] for g in g_lasts]
         for c in reversed(range(-(-T // every))):
             steps = range(c * every, min(T, (c + 1) * every))
@@ -152,12 +151,12 @@ def backward(
                     step([x_rows[t], *history[k], *values], history[k + 1])
             else:
                 for k, t in enumerate(steps):
-                    step([x_rows[t], *now, *values], [*carried[k % 2], *history[k]])
+                    step([x_rows[t], *now, *values], [*carried[k % 2], *history[k][: len(keep) - n_s]])
                     now = carried[k % 2]
             for t in reversed(steps):
                 new = [g[start:stop] for g in g_states] if t == 0 else spare[t % 2]
                 arguments = [x_rows[t], *history[t - steps[0]], *values, *[g[t] for g in g_rows], *grads]
-                vjp(arguments, [g_x_rows[t], *new, *part])
+                vjp(arguments, [*g_x_rows[t : t + 1], *new, *part])
                 grads = new
                 for j, p in zip(wanted, part, strict=True):
                     totals[j][start:stop] += p

@@ -1,30 +1,14 @@
-"""A graph as calls of PyTorch functions that write into buffers made once."""
+"""A graph rewritten for functions that cost a pass over memory each, as PyTorch's do: fewer of them."""
 
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from snn_neurons.builder import GraphBuilder, prune
 from snn_neurons.program import COMPARE, Graph, Op, Ref, is_constant, made_by
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "and": torch.logical_and,
-    "or": torch.logical_or,
-    "not": torch.logical_not,
-    **{f"float_{name}": getattr(torch, name) for name in COMPARE},  # into a buffer of floats
-}
-# Their last argument is a number: a + alpha b, a + alpha b c, a + alpha b / c.
-_SCALED = {
-    "add_scaled": lambda alpha: functools.partial(torch.add, alpha=alpha),
-    "add_product": lambda alpha: functools.partial(torch.addcmul, value=alpha),
-    "add_quotient": lambda alpha: functools.partial(torch.addcdiv, value=alpha),
-}
 _OPPOSITE = {"ge": "lt", "gt": "le", "le": "gt", "lt": "ge", "eq": "ne", "ne": "eq"}
 
 
@@ -113,88 +97,3 @@ def _deciding(graph: Graph, outputs: Sequence[Ref]) -> set[int]:
         if graph.n_inputs + i in found or op.name in (*COMPARE, "floor", "ceil", "trunc", "round", "sign", "fmod"):
             found.update(a for a in op.args if isinstance(a, int))
     return found
-
-
-class Schedule:
-    """Evaluates a graph over tensors of one size again and again without allocating; ``scalars`` are 0-dim inputs."""
-
-    def __init__(
-        self, graph: Graph, size: int, dtype: torch.dtype, device: torch.device, scalars: frozenset[int] = frozenset()
-    ) -> None:
-        self.graph = graph
-        self._constants: dict[float, Tensor] = {}
-        self._dtype = dtype
-        uses = [0] * (graph.n_inputs + len(graph.ops))
-        for op in graph.ops:
-            for a in op.args:
-                if isinstance(a, int):
-                    uses[a] += 1
-        for o in graph.outputs:
-            if isinstance(o, int):
-                uses[o] += 2  # never given up
-        alone = graph.depends_only_on(scalars)
-        self._results: dict[int, int] = {}
-        for k, o in enumerate(graph.outputs):
-            if isinstance(o, int) and o >= graph.n_inputs and o not in alone and o not in self._results:
-                self._results[o] = k
-        free: dict[bool, list[Tensor]] = {True: [], False: []}
-        held: dict[int, Tensor] = {}
-        left = list(uses)
-        self._values: list[Any] = [None] * len(uses)
-        self._calls: list[tuple[Any, tuple[Any, ...], int, Tensor]] = []
-        for i, op in enumerate(graph.ops):
-            number = graph.n_inputs + i
-            kind = op.is_bool
-            if number in alone:
-                buffer = torch.empty((), dtype=torch.bool if kind else dtype, device=device)
-                left[number] += 1  # never reused as a buffer of a whole block
-            elif free[kind]:
-                buffer = free[kind].pop()
-            else:
-                buffer = torch.empty(size, dtype=torch.bool if kind else dtype, device=device)
-            refs: tuple[Ref, ...] = op.args
-            function: Callable[..., Any] | None = None
-            if op.name in _SCALED:
-                refs, function = op.args[:-1], _SCALED[op.name](op.args[-1])
-            elif op.name != "float":
-                function = _FUNCTIONS.get(op.name) or getattr(torch, op.name)
-            args = tuple(a if isinstance(a, int) else self._constant(a) for a in refs)
-            self._calls.append((function, args, number, buffer))
-            held[number] = buffer
-            for a in {a for a in op.args if isinstance(a, int)}:
-                left[a] -= sum(1 for b in op.args if b == a and isinstance(b, int))
-                if left[a] == 0 and a in held:
-                    free[held[a].dtype == torch.bool].append(held.pop(a))
-            if left[number] == 0:
-                free[kind].append(held.pop(number))
-
-    def _constant(self, value: float) -> Tensor:
-        if value not in self._constants:
-            self._constants[value] = torch.full((), value, dtype=self._dtype)
-        return self._constants[value]
-
-    def __call__(self, inputs: Sequence[Tensor], targets: Sequence[Tensor | None]) -> None:
-        """Evaluate; output ``k`` goes to ``targets[k]``, or nowhere where that is ``None``."""
-        values = self._values
-        values[: len(inputs)] = inputs
-        results = self._results
-        for function, args, number, buffer in self._calls:
-            k = results.get(number)
-            if k is not None:
-                target = targets[k]
-                if target is not None and target.dtype == buffer.dtype:
-                    buffer = target
-            given = [values[a] if a.__class__ is int else a for a in args]
-            if function is None:
-                buffer.copy_(given[0])
-            else:
-                function(*given, out=buffer)
-            values[number] = buffer
-        for k, o in enumerate(self.graph.outputs):
-            target = targets[k]
-            if target is None:
-                continue
-            if isinstance(o, float):
-                target.fill_(o)
-            elif values[o] is not target:
-                target.copy_(values[o])
