@@ -157,6 +157,19 @@ def test_half_precision_keeps_the_memory_in_float32(dtype, backend):
 
 
 @pytest.mark.skipif(bool(no_compiler()), reason="no C compiler")
+@pytest.mark.parametrize("zero", ["v_reset", "v_threshold"])
+def test_a_native_kernel_without_a_parameter_that_is_zero_gives_the_same(zero):
+    """A float of 0 takes its operations with it; a tensor is read when the kernel runs."""
+    x = torch.randn(40, 3, 50).requires_grad_()
+    found = []
+    for value in (0.0, torch.tensor(0.0)):
+        node = LIFNode(step_mode="m", backend="native", learnable="tau", **{zero: value})
+        y = node(x)
+        found.append((y, node.v, *torch.autograd.grad((y * x.detach()).sum() + node.v.sum(), [x, node.tau])))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.skipif(bool(no_compiler()), reason="no C compiler")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_native_conversions_of_every_half(dtype):
     class Same(SpikingNode):

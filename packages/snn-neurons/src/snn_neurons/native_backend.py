@@ -60,18 +60,18 @@ def _threads(work: int) -> int:
     return max(1, min(torch.get_num_threads(), work // _WORK_PER_THREAD))
 
 
-def _pack(params: list[Param]) -> tuple[tuple[bool, ...], list[float], list[int]]:
-    """Which parameters vary over neurons, the values of the others, and the kernel's arguments for the former."""
-    vector, scalars, arguments = [False] * len(params), [0.0] * len(params), []
+def _pack(params: list[Param]) -> tuple[tuple[bool, ...], tuple[bool, ...], list[float], list[int]]:
+    """Which parameters vary over neurons, which are 0; values of the others, the kernel's arguments for the former."""
+    vector, zero, scalars, arguments = [False] * len(params), [False] * len(params), [0.0] * len(params), []
     for j, p in enumerate(params):
         if isinstance(p, float):
-            scalars[j] = p
+            scalars[j], zero[j] = p, p == 0.0
         elif isinstance(p, Periodic):
             vector[j] = True
             arguments += [p.values.data_ptr(), p.inner, p.values.numel()]
         else:
             scalars[j] = p.item()
-    return tuple(vector), scalars, arguments
+    return tuple(vector), tuple(zero), scalars, arguments
 
 
 def forward(call: Call, outs: list[Tensor], lasts: list[Tensor], saved: list[Tensor] | None) -> None:
@@ -79,8 +79,8 @@ def forward(call: Call, outs: list[Tensor], lasts: list[Tensor], saved: list[Ten
     program, x, M, states, params, every = call
     T = x.shape[0]
     memory = _TYPES[lasts[0].dtype] if lasts else "f64" if x.dtype == torch.float64 else "f32"
-    vector, scalars, arguments = _pack(params)
-    kernel = _kernel(Variant(program, _TYPES[x.dtype], _TYPES[outs[0].dtype], memory, vector, None))
+    vector, zero, scalars, arguments = _pack(params)
+    kernel = _kernel(Variant(program, _TYPES[x.dtype], _TYPES[outs[0].dtype], memory, vector, zero, None))
     arguments = [T, M, every, _threads(T * M), x.data_ptr(), x.stride(0), 0, 0, *arguments]
     arguments += [s.data_ptr() for s in states]
     arguments += [s.data_ptr() for s in lasts]
@@ -103,10 +103,10 @@ def backward(
     program, x, M, states, params, every = call
     T = x.shape[0]
     dtype = states[0].dtype if states else torch.float64 if x.dtype == torch.float64 else torch.float32
-    vector, scalars, arguments = _pack(params)
+    vector, zero, scalars, arguments = _pack(params)
     kept = program.n_outputs - program.memory_outputs
     out_type = _TYPES[next((g.dtype for g in g_outs[:kept] if g is not None), x.dtype)]
-    kernel = _kernel(Variant(program, _TYPES[x.dtype], out_type, _TYPES[dtype], vector, tuple(want)))
+    kernel = _kernel(Variant(program, _TYPES[x.dtype], out_type, _TYPES[dtype], vector, zero, tuple(want)))
     arguments = [T, M, every, _threads(2 * T * M), x.data_ptr(), x.stride(0), *arguments]
     arguments[6:6] = [0, 0] if g_x is None else [g_x.data_ptr(), g_x.stride(0)]
     arguments += [s.data_ptr() for s in states]

@@ -1,9 +1,10 @@
 """The C source of a program: one template of loops over neurons and time, filled with the step and its backward."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from snn_neurons.builder import prune
+from snn_neurons.builder import GraphBuilder, prune
 from snn_neurons.program import Graph, Program, Ref
 
 FORWARD_BLOCK = 512
@@ -14,7 +15,8 @@ class Variant(NamedTuple):
     """What is fixed when the source is printed; T, the number of neurons, strides and values are run-time arguments.
 
     Types are C types of the prelude: ``f32``, ``f64``, ``f16``, ``bf16``, ``u8``, ``b8``. ``vector`` tells which
-    parameters vary over neurons, ``want`` which need a gradient.
+    parameters vary over neurons, ``zero`` which are numbers that are 0 (a reset value, most often) and take their
+    operations with them, ``want`` which need a gradient.
     """
 
     program: Program
@@ -22,6 +24,7 @@ class Variant(NamedTuple):
     out_type: str
     memory_type: str
     vector: tuple[bool, ...]
+    zero: tuple[bool, ...]
     want: tuple[bool, ...] | None  # None: the forward kernel
 
 
@@ -216,8 +219,19 @@ def _params(variant: Variant, position: int) -> tuple[str, list[str], list[str],
     return "\n".join(lines), names, [], position
 
 
+def _without_zeros(program: Program, zero: tuple[bool, ...]) -> Program:
+    given = {1 + len(program.states) + j: 0.0 for j, is_zero in enumerate(zero) if is_zero}
+
+    def fold(graph: Graph) -> Graph:
+        build = GraphBuilder(graph.n_inputs)
+        return build.build(build.add(graph, given))
+
+    return dataclasses.replace(program, step=fold(program.step), vjp=fold(program.vjp)) if given else program
+
+
 def print_source(variant: Variant) -> str:
     """The C source of one kernel: `run(a, scalars, partial)`."""
+    variant = variant._replace(program=_without_zeros(variant.program, variant.zero))
     body = _forward(variant) if variant.want is None else _backward(variant, variant.want)
     return f"{PRELUDE}\n{_macros(variant.memory_type)}\n{body}"
 
