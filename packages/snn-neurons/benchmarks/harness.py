@@ -104,8 +104,8 @@ def _once_cuda(call: Call, repeat: int) -> float:
 def interleave(calls: Mapping[str, Call], *, device: str, seconds: float, rounds: int) -> dict[str, list[float]]:
     """Seconds per call, round robin over `calls`, so that ratios hold on a noisy machine.
 
-    A round repeats short calls until about five milliseconds have passed, so that neither the clock, nor the launch of
-    a GPU kernel, nor the caches that the call before left behind show.
+    A round repeats short calls until about five milliseconds have passed, after one that is not timed, so that neither
+    the clock, nor the launch of a GPU kernel, nor the caches that another library left behind show.
     """
     once = _once_cuda if device == "cuda" else _once_cpu
     repeat = {}
@@ -120,6 +120,8 @@ def interleave(calls: Mapping[str, Call], *, device: str, seconds: float, rounds
     try:
         while n < rounds or (time.perf_counter() < end and n < 200):
             for name, call in calls.items():
+                if repeat[name] > 1:
+                    call()
                 times[name].append(once(call, repeat[name]))
             n += 1
     finally:

@@ -85,7 +85,11 @@ def _empty(rows: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _first(spec: Spec, layout: Layout, states: Sequence[Tensor]) -> list[Tensor]:
     dtype = spec.memory_dtype
-    return [layout.dense_step(s if s.dtype == dtype else s.to(dtype)) for s in states]
+    return [layout.dense_step(_as(s, dtype)) for s in states]
+
+
+def _as(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 class Gradients(NamedTuple):
@@ -136,7 +140,7 @@ def launch_backward(
             shaped.append(None if g is None else layout.param_grad(g, p.shape).to(p.dtype))
     return Gradients(
         None if g_x is None else layout.restore_sequence(g_x),
-        [layout.restore_step(g).to(s.dtype) for g, s in zip(g_states, states, strict=True)],
+        [_as(layout.restore_step(g), s.dtype) for g, s in zip(g_states, states, strict=True)],
         shaped,
     )
 

@@ -57,7 +57,7 @@ def _call(kernel: Any, arguments: list[int], scalars: list[float], partial: int)
 
 
 def _threads(work: int) -> int:
-    return max(1, min(torch.get_num_threads(), work // _WORK_PER_THREAD))
+    return 1 if work < 2 * _WORK_PER_THREAD else min(torch.get_num_threads(), work // _WORK_PER_THREAD)
 
 
 def _pack(params: list[Param]) -> tuple[tuple[bool, ...], tuple[bool, ...], list[float], list[int]]:
@@ -105,7 +105,8 @@ def backward(
     dtype = states[0].dtype if states else torch.float64 if x.dtype == torch.float64 else torch.float32
     vector, zero, scalars, arguments = _pack(params)
     kept = program.n_outputs - program.memory_outputs
-    out_type = _TYPES[next((g.dtype for g in g_outs[:kept] if g is not None), x.dtype)]
+    given = [g for g in g_outs[:kept] if g is not None]
+    out_type = _TYPES[given[0].dtype if given else x.dtype]
     kernel = _kernel(Variant(program, _TYPES[x.dtype], out_type, _TYPES[dtype], vector, zero, tuple(want)))
     arguments = [T, M, every, _threads(2 * T * M), x.data_ptr(), x.stride(0), *arguments]
     arguments[6:6] = [0, 0] if g_x is None else [g_x.data_ptr(), g_x.stride(0)]

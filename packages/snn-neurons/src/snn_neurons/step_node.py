@@ -14,6 +14,12 @@ from snn_neurons.reference import as_outputs, named_tuple_type, run_reference
 from snn_neurons.sharded import is_plain
 
 ParamValue = float | Tensor | None
+_MEMORY_DTYPES = {
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+}
 
 
 class StepNode(MemoryModule):
@@ -128,7 +134,7 @@ class StepNode(MemoryModule):
 
     def memory_dtype(self, x: Tensor) -> torch.dtype:
         """float32 for half-precision inputs, else the dtype of ``x``."""
-        return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else super().memory_dtype(x)
+        return _MEMORY_DTYPES.get(x.dtype) or super().memory_dtype(x)
 
     # -- running -----------------------------------------------------------------------------------------------------
     def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Any:
