@@ -60,6 +60,19 @@ def test_one_call_equals_the_loop(T, dtype, options):
 
 
 @pytest.mark.skipif(bool(no_compiler()), reason="no C compiler")
+def test_the_gradient_of_a_sum(node):
+    """One number for all elements: it has no memory for each of them."""
+    x = torch.randn(9, 2, 5, dtype=torch.float64, requires_grad=True)
+    found = []
+    for backend in ("native", "torch"):
+        node.reset()
+        node.backend = backend
+        found.append(torch.autograd.grad(node(x).sum() + node.v.sum(), [x, node.weight]))
+    assert found[0][0].abs().sum() > 0
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.skipif(bool(no_compiler()), reason="no C compiler")
 def test_steps_equal_the_sequence_and_a_second_derivative_is_refused(node):
     node.backend = "native"
     x = torch.randn(6, 2, 5, dtype=torch.float64, requires_grad=True)

@@ -82,8 +82,8 @@ class _Recurrent(torch.autograd.Function):
         flat = heard.view(T, -1)
         kernel, w = backend_module(spec.backend), weight.to(dtype)
         history = _history(spec, flat, [s.to(dtype).reshape(-1) for s in tensors[:n_s]], values)
-        g_outs = [None if g is None else g.reshape(T, -1) for g in grads[:n_o]]
-        g_now: list[Tensor | None] = [None if g is None else g.reshape(-1).contiguous() for g in grads[n_o:]]
+        g_outs = [None if g is None else layout.dense_sequence(g) for g in grads[:n_o]]
+        g_now: list[Tensor | None] = [None if g is None else layout.dense_step(g) for g in grads[n_o:]]
         g_heard = torch.empty_like(heard)
         totals: list[Tensor | None] = [None] * len(want)
         for t in reversed(range(T)):
