@@ -133,3 +133,10 @@ def prune(graph: Graph, outputs: Sequence[Ref]) -> Graph:
             number[n + i] = n + len(kept)
             kept.append(Op(op.name, tuple(number[a] if isinstance(a, int) else a for a in op.args)))
     return Graph(n, tuple(kept), tuple(number[o] if isinstance(o, int) else o for o in outputs))
+
+
+def narrowed(graph: Graph, uniform: frozenset[int], zero: frozenset[int], outputs: Sequence[int]) -> Graph:
+    """The part of a graph that some outputs need when some inputs are zero; the inputs keep their numbers."""
+    build = GraphBuilder(graph.n_inputs, uniform)
+    results = build.add(graph, dict.fromkeys(zero, 0.0))
+    return build.build([results[o] for o in outputs])

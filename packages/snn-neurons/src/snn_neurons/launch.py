@@ -78,9 +78,7 @@ def launch_forward(spec: Spec, x: Tensor, states: Sequence[Tensor], params: Sequ
 
 
 def _empty(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    if rows.is_contiguous():
-        return torch.empty_like(rows) if rows.dtype == dtype else torch.empty_like(rows, dtype=dtype)
-    return rows.new_empty(rows.shape, dtype=dtype)
+    return torch.empty_like(rows, dtype=dtype, memory_format=torch.contiguous_format)
 
 
 def _first(spec: Spec, layout: Layout, states: Sequence[Tensor]) -> list[Tensor]:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from snn_neurons.builder import GraphBuilder, prune
+from snn_neurons.builder import narrowed, prune
 from snn_neurons.program import Graph, Program, Ref
 
 FORWARD_BLOCK = 512
@@ -220,13 +220,9 @@ def _params(variant: Variant, position: int) -> tuple[str, list[str], list[str],
 
 
 def _without_zeros(program: Program, zero: tuple[bool, ...]) -> Program:
-    given = {1 + len(program.states) + j: 0.0 for j, is_zero in enumerate(zero) if is_zero}
-
-    def fold(graph: Graph) -> Graph:
-        build = GraphBuilder(graph.n_inputs)
-        return build.build(build.add(graph, given))
-
-    return dataclasses.replace(program, step=fold(program.step), vjp=fold(program.vjp)) if given else program
+    inputs = frozenset(1 + len(program.states) + j for j, is_zero in enumerate(zero) if is_zero)
+    step, vjp = (narrowed(g, frozenset(), inputs, range(len(g.outputs))) for g in (program.step, program.vjp))
+    return dataclasses.replace(program, step=step, vjp=vjp)
 
 
 def print_source(variant: Variant) -> str:

@@ -30,7 +30,7 @@ def specialise(graph: Graph, constants: tuple[tuple[int, float], ...], keep: tup
                 args = list(difference.args)  # h - theta >= 0 as h >= theta
         values.append(build(op.name, *args))
     outputs = [o if isinstance(o, float) else values[o] for o in graph.outputs]
-    return merge(prune(build.build(outputs), [build.build(outputs).outputs[k] for k in keep]), exact)
+    return merge(build.build([outputs[k] for k in keep]), exact)
 
 
 def merge(graph: Graph, exact: bool) -> Graph:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from snn_neurons.builder import GraphBuilder
+from snn_neurons.builder import narrowed
 from snn_neurons.program import Graph, Op, Program
 
 _INFIX = {
@@ -150,13 +150,6 @@ class Variant:
     g_lasts: tuple[bool, ...] = ()
     want_x: bool = True
     want: tuple[bool, ...] = ()
-
-
-def narrowed(graph: Graph, uniform: frozenset[int], zero: frozenset[int], outputs: Sequence[int]) -> Graph:
-    """The part of a graph that some outputs need when some inputs are zero; the inputs keep their numbers."""
-    build = GraphBuilder(graph.n_inputs, uniform)
-    results = build.add(graph, dict.fromkeys(zero, 0.0))
-    return build.build([results[o] for o in outputs])
 
 
 @dataclass
